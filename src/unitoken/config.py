@@ -1,0 +1,304 @@
+"""The configuration of a codec: frozen dataclasses, JSON in and out, rates derived and never stored twice."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Literal
+
+from .errors import ConfigError
+from .units import bits_for, frame_rate
+
+QuantizerKind = Literal["vq", "fsq", "rvq", "gumbel"]
+
+
+@dataclass(frozen=True)
+class FrontEndConfig:
+    """Log-mel front end, shared by the three encoders.
+
+    Attributes:
+        window: samples of the Hann window (40 ms).
+        n_fft: FFT size, at least the window.
+        hop: samples between STFT frames (10 ms).
+        mels: bands on the Slaney mel scale, 0 to half the sample rate.
+        floor: added to the mel magnitude before the logarithm; magnitudes are of a window of unit sum, so 1 is full scale.
+    """
+
+    window: int = 640
+    n_fft: int = 640
+    hop: int = 160
+    mels: int = 128
+    floor: float = 1e-4
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """One stream's quantizer.
+
+    Attributes:
+        kind: `vq` (exponential moving average, restarts), `fsq`, `rvq`, or `gumbel` (distance-Gumbel-softmax with rate control).
+        dim: size of the latent; grouped kinds split it evenly over the codebooks.
+        num_codebooks: tokens a frame (an utterance for the global stream).
+        codebook_size: codewords in each codebook.
+        levels: FSQ only: levels of each dimension of one codebook; their product is `codebook_size`.
+    """
+
+    kind: QuantizerKind = "vq"
+    dim: int = 64
+    num_codebooks: int = 1
+    codebook_size: int = 4096
+    levels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if self.kind == "fsq":
+            if math.prod(self.levels) != self.codebook_size or not self.levels:
+                raise ConfigError(f"fsq levels {self.levels} give {math.prod(self.levels)} codewords, codebook_size says {self.codebook_size}; make them equal")
+            if self.dim != self.num_codebooks * len(self.levels):
+                raise ConfigError(f"fsq needs dim = num_codebooks * levels = {self.num_codebooks * len(self.levels)}, got {self.dim}")
+        elif self.levels:
+            raise ConfigError(f"levels are for fsq only, this quantizer is {self.kind}; leave them out")
+        if self.kind == "vq" and self.num_codebooks != 1:
+            raise ConfigError(f"vq has one codebook, got {self.num_codebooks}; use rvq or gumbel for several")
+        if self.kind == "gumbel" and self.dim % self.num_codebooks:
+            raise ConfigError(f"gumbel splits dim evenly over the codebooks; {self.dim} does not divide by {self.num_codebooks}")
+        if self.codebook_size < 2 or self.num_codebooks < 1 or self.dim < 1:
+            raise ConfigError(f"a quantizer needs dim >= 1, num_codebooks >= 1 and codebook_size >= 2, got {self}")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """A stack of ConvNeXt blocks that halves the frame rate between stages.
+
+    Attributes:
+        dims: channels of each stage; stage 0 runs at the front end's rate, each later one at half the rate before.
+        blocks: blocks of each stage.
+        kernel: frames of each depthwise convolution, odd.
+        expansion: hidden channels of a block, times its channels.
+        lookahead_frames: token frames of future context the blocks may use; None means centred kernels. The front end's
+            window reaches 240 samples into the future besides.
+    """
+
+    dims: tuple[int, ...] = (192, 256, 384)
+    blocks: tuple[int, ...] = (1, 2, 6)
+    kernel: int = 7
+    expansion: int = 3
+    lookahead_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if len(self.dims) != len(self.blocks) or not self.dims:
+            raise ConfigError(f"an encoder needs one number of blocks a stage, got dims {self.dims} and blocks {self.blocks}")
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
+        if self.lookahead_frames is not None and self.lookahead_frames < 0:
+            raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
+
+    @property
+    def stride(self) -> int:
+        """STFT frames of one token frame."""
+        return 1 << (len(self.dims) - 1)
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """An encoder and its quantizer."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Fusion of the local streams, ConvNeXt blocks conditioned on the global tokens, inverse STFT.
+
+    Attributes:
+        dim: channels of the blocks.
+        blocks: how many.
+        kernel: frames of each depthwise convolution, odd.
+        expansion: hidden channels of a block, times `dim`.
+        condition_dim: channels of the global conditioning vector.
+        n_fft: size of the inverse FFT and its Hann window.
+        hop: samples between its frames; `n_fft` must be four hops (overlap of 75 %).
+        lookahead_frames: token frames of future context; None means centred kernels.
+    """
+
+    dim: int = 512
+    blocks: int = 8
+    kernel: int = 7
+    expansion: int = 3
+    condition_dim: int = 256
+    n_fft: int = 1280
+    hop: int = 320
+    lookahead_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if self.n_fft != 4 * self.hop:
+            raise ConfigError(f"the decoder's n_fft must be 4 * hop = {4 * self.hop}, got {self.n_fft}")
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Everything that decides what a codec computes, save its weights.
+
+    Attributes:
+        name: the model's name.
+        sample_rate: Hz, of what the codec takes and gives.
+        front_end: the spectral front end.
+        semantic: encoder and quantizer of S.
+        residual: encoder and quantizer of P.
+        global_: encoder and quantizer of G; the encoder's frames are pooled over the utterance.
+        decoder: fusion and synthesis.
+        code_licence: SPDX expression of the code.
+        weights_licence: SPDX expression of the weights.
+    """
+
+    name: str = "small-1"
+    sample_rate: int = 16000
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    semantic: StreamConfig = field(default_factory=StreamConfig)
+    residual: StreamConfig = field(default_factory=StreamConfig)
+    global_: StreamConfig = field(default_factory=StreamConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    code_licence: str = "Apache-2.0"
+    weights_licence: str = "Apache-2.0"
+
+    def __post_init__(self) -> None:
+        """Check that the rates fit together."""
+        for stream in ("semantic", "residual"):
+            hop = self._hop(getattr(self, stream))
+            if hop % self.decoder.hop:
+                raise ConfigError(f"the {stream} hop of {hop} samples is no multiple of the decoder's {self.decoder.hop}")
+        if max(self.hop_s, self.hop_p) % min(self.hop_s, self.hop_p):
+            raise ConfigError(f"hops of S and P must divide each other, got {self.hop_s} and {self.hop_p}")
+
+    def _hop(self, stream: StreamConfig) -> int:
+        return self.front_end.hop * stream.encoder.stride
+
+    @property
+    def hop_s(self) -> int:
+        """Samples of one S frame."""
+        return self._hop(self.semantic)
+
+    @property
+    def hop_p(self) -> int:
+        """Samples of one P frame."""
+        return self._hop(self.residual)
+
+    @property
+    def hop(self) -> int:
+        """Samples that whole frames of both streams cover: the longer of the two hops."""
+        return max(self.hop_s, self.hop_p)
+
+    @property
+    def frame_rate_s(self) -> Fraction:
+        """S frames a second."""
+        return frame_rate(self.sample_rate, self.hop_s)
+
+    @property
+    def frame_rate_p(self) -> Fraction:
+        """P frames a second."""
+        return frame_rate(self.sample_rate, self.hop_p)
+
+    @property
+    def bitrate(self) -> Fraction:
+        """Bits a second of S and P as packed in a file; the global tokens come on top, once an utterance (`global_bits`)."""
+        s, p = self.semantic.quantizer, self.residual.quantizer
+        return self.frame_rate_s * s.num_codebooks * bits_for(s.codebook_size) + self.frame_rate_p * p.num_codebooks * bits_for(p.codebook_size)
+
+    @property
+    def global_bits(self) -> int:
+        """Bits of the global tokens of one utterance."""
+        return self.global_.quantizer.num_codebooks * bits_for(self.global_.quantizer.codebook_size)
+
+    def to_json(self) -> str:
+        """Return the whole configuration as JSON text, keys in the order of the fields."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "CodecConfig":
+        """Read what `to_json` wrote; fields left out keep their defaults.
+
+        Raises:
+            ConfigError: on text that is no JSON object, unknown keys, values of the wrong type, or parts that do not fit together.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"the configuration is no JSON: {error}") from error
+        return _build(cls, data, "config")
+
+
+def _build(cls: type[Any], data: Any, where: str) -> Any:
+    """Make a dataclass out of a JSON object, strictly."""
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must be a JSON object, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    if unknown := sorted(set(data) - set(hints)):
+        raise ConfigError(f"{where} has unknown keys {unknown} (known: {sorted(hints)}); was this saved by a newer unitoken?")
+    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """Check one JSON value against a field's type and return it as that type."""
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type[Any], hint), value, where)
+    origin, choices = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(choices[0], item, where) for item in value)
+    if origin is Literal and value in choices:
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _value(choices[0], value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and origin is None and isinstance(value, hint) and not isinstance(value, bool):
+        return value
+    raise ConfigError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+
+
+def _global(dims: tuple[int, ...], blocks: tuple[int, ...]) -> StreamConfig:
+    return StreamConfig(EncoderConfig(dims, blocks), QuantizerConfig("fsq", 80, 16, 1024, (4, 4, 4, 4, 4)))
+
+
+def preset(name: str) -> CodecConfig:
+    """Return a configuration by name: `tiny` (tests), `small` (the default), `base` (a recipe for people with GPUs and data).
+
+    Raises:
+        ConfigError: if there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown configuration {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+PRESETS: dict[str, CodecConfig] = {
+    "tiny": CodecConfig(
+        name="tiny",
+        front_end=FrontEndConfig(mels=32),
+        semantic=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 16, 1, 64)),
+        residual=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 8, 1, 64)),
+        global_=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 4, 2, 16, (4, 4))),
+        decoder=DecoderConfig(32, 2, 3, 2, 16),
+    ),
+    "small": CodecConfig(
+        name="small-1",
+        semantic=StreamConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
+        residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
+        global_=_global((128, 192, 192), (1, 2, 2)),
+        decoder=DecoderConfig(),
+    ),
+    "base": CodecConfig(
+        name="base",
+        semantic=StreamConfig(EncoderConfig((256, 512, 768), (2, 3, 8)), QuantizerConfig("vq", 256)),
+        residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
+        global_=_global((192, 384, 384), (1, 2, 4)),
+        decoder=DecoderConfig(1024, 10, 7, 3, 512),
+    ),
+}

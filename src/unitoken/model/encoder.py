@@ -1,0 +1,85 @@
+"""Encoders: log-mel frames to latents at the token rate, with a bounded and known context."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..config import EncoderConfig
+from ..nn.blocks import ConvNeXtBlock, Halve
+
+
+@dataclass(frozen=True)
+class Context:
+    """How far beyond its own span a frame's value depends on its input.
+
+    Attributes:
+        past: input frames (or samples) before the span.
+        future: input frames (or samples) after it.
+    """
+
+    past: int
+    future: int
+
+
+def spread_lookahead(blocks: int, kernel: int, lookahead: int | None) -> list[int]:
+    """Return each block's future taps: centred if `lookahead` is None, else its budget given to the first blocks until it is used up."""
+    half = kernel // 2
+    if lookahead is None:
+        return [half] * blocks
+    return [min(half, max(0, lookahead - half * index)) for index in range(blocks)]
+
+
+class Encoder(nn.Module):
+    """ConvNeXt stages, each at half the frame rate of the one before.
+
+    Args:
+        config: sizes.
+        features: channels of the front end.
+        out: size of the latent; 0 leaves the last stage's normed channels.
+    """
+
+    def __init__(self, config: EncoderConfig, features: int, out: int) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Linear(features, config.dims[0])
+        scale = 1 / sum(config.blocks)
+        last = len(config.dims) - 1
+        self.stages = nn.ModuleList()
+        self.halves = nn.ModuleList(Halve(a, b) for a, b in zip(config.dims, config.dims[1:], strict=False))
+        for index, (dim, count) in enumerate(zip(config.dims, config.blocks, strict=True)):
+            budget = config.lookahead_frames if index == last or config.lookahead_frames is None else 0
+            futures = spread_lookahead(count, config.kernel, budget)
+            self.stages.append(nn.ModuleList(ConvNeXtBlock(dim, config.kernel, config.expansion, f, scale=scale) for f in futures))
+        self.norm = nn.LayerNorm(config.dims[-1], eps=1e-6)
+        self.out = nn.Linear(config.dims[-1], out) if out else None
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Encode frames.
+
+        Args:
+            features: float32 `(batch, frames * stride, features)`, zero where the mask is.
+            mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
+
+        Returns:
+            float32 `(batch, frames, out)`; values where the mask is zero mean nothing.
+        """
+        x = self.stem(features) * mask.repeat_interleave(self.config.stride, dim=1)
+        for index, stage in enumerate(self.stages):
+            fine = mask.repeat_interleave(self.config.stride >> index, dim=1)
+            if index:
+                x = self.halves[index - 1](x, fine)
+            for block in stage:  # type: ignore[union-attr]
+                x = block(x, fine)
+        x = self.norm(x)
+        return x if self.out is None else self.out(x)
+
+    @property
+    def context(self) -> Context:
+        """Front-end frames that a token frame depends on, before and after the `stride` frames it spans."""
+        past = future = 0
+        for index in reversed(range(len(self.stages))):
+            past += sum(block.conv.past for block in self.stages[index])  # type: ignore[union-attr]
+            future += sum(block.conv.future for block in self.stages[index])  # type: ignore[union-attr]
+            if index:
+                past, future = 2 * past, 2 * future
+        return Context(past, future)

@@ -1,0 +1,161 @@
+"""The training pool: every utterance decoded once to int16, in one memory map, with its manifest row beside it.
+
+A pool folder holds `audio.i16` (all samples, one utterance after the other) and `pool.tsv` (one row an utterance: path, source, speaker,
+language, seconds, transcript, start and samples). Opening one costs nothing: the audio is paged in as it is read.
+"""
+
+import csv
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..audio import load_audio
+from ..errors import TrainError
+
+AUDIO, INDEX = "audio.i16", "pool.tsv"
+COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One row of a pool.
+
+    Attributes:
+        path: the name in the manifest, unique in a pool.
+        source: the corpus it is from.
+        speaker: the corpus's own name of the speaker; `unk` where nobody knows.
+        language: ISO 639 code.
+        transcript: the text, or an empty string; bracketed texts of the manifest are no transcripts and come back empty.
+        start: first sample in the pool's memory map.
+        samples: number of samples at 16 kHz.
+    """
+
+    path: str
+    source: str
+    speaker: str
+    language: str
+    transcript: str
+    start: int
+    samples: int
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """Source and speaker: the identity that is unique over corpora."""
+        return self.source, self.speaker
+
+
+class Pool:
+    """Utterances of one folder, with their samples in a read-only memory map.
+
+    Args:
+        folder: what `build_pool` wrote.
+
+    Raises:
+        TrainError: if the folder is no pool, or its parts do not belong together.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        index = self.folder / INDEX
+        if not index.is_file():
+            raise TrainError(f"{self.folder} is no training pool ({INDEX} is missing); make one with: unitoken train pool")
+        with index.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        self.utterances = [Utterance(**{**row, "start": int(row["start"]), "samples": int(row["samples"])}) for row in rows]  # type: ignore[arg-type]
+        self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="r")
+        total = sum(u.samples for u in self.utterances)
+        if len(self.audio) != total:
+            raise TrainError(f"{self.folder}: {AUDIO} holds {len(self.audio)} samples, {INDEX} lists {total}; build the pool again")
+
+    def __len__(self) -> int:
+        """Return the number of utterances."""
+        return len(self.utterances)
+
+    def wave(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """Return float32 `(samples,)` in [-1, 1] of one utterance, or of a piece of it."""
+        end = utterance.samples if samples is None else min(start + samples, utterance.samples)
+        return self.audio[utterance.start + start : utterance.start + end].astype(np.float32) / 32768
+
+    @property
+    def hours(self) -> float:
+        """Hours of audio."""
+        return len(self.audio) / 16000 / 3600
+
+
+def read_speakers(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
+    """Return the `(source, speaker)` pairs listed in a two-column TSV with a header."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return {(row["source"], row["speaker"]) for row in csv.DictReader(file, delimiter="\t")}
+
+
+def split_pool(pool: Pool, held_out: set[tuple[str, str]]) -> tuple[list[Utterance], list[Utterance]]:
+    """Return the utterances for training and those of the held-out speakers.
+
+    Raises:
+        TrainError: if a held-out speaker is not in the pool, or nothing is left to train on.
+    """
+    known = {u.who for u in pool.utterances}
+    if unknown := sorted(held_out - known):
+        raise TrainError(f"held-out speakers that the pool does not have: {unknown[:3]}; is this the list of another pool?")
+    train = [u for u in pool.utterances if u.who not in held_out]
+    if not train:
+        raise TrainError("every speaker of the pool is held out; nothing is left to train on")
+    return train, [u for u in pool.utterances if u.who in held_out]
+
+
+def transcript_of(text: str) -> str:
+    """Return the manifest's text if it is a transcript, else an empty string (texts in brackets or after `[spelled]` are none)."""
+    return "" if text.startswith("[") else text
+
+
+def _members(archives: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and (file := tar.extractfile(member)) is not None:
+                    yield member.name, file.read()
+
+
+def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> Pool:
+    """Decode the utterances of tar archives once and write them as a pool; rows whose file is in none of the archives are left out.
+
+    Args:
+        manifest: TSV with at least the columns path, source, speaker, language and transcript; unique paths.
+        archives: tar files whose members are named as in the manifest.
+        folder: where to write; made if missing. A pool already there is replaced when the new one is complete.
+
+    Raises:
+        TrainError: if a path stands twice in the manifest, or no member of the archives is in it.
+        AudioFileError: if a member cannot be decoded.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Path(manifest).open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = {row["path"]: row for row in listed}
+    if len(rows) != len(listed):
+        raise TrainError(f"{manifest}: {len(listed) - len(rows)} paths stand twice; paths must be unique")
+    start, done = 0, list[dict[str, str | int]]()
+    with (folder / (AUDIO + ".part")).open("wb") as audio:
+        for name, data in _members([Path(a) for a in archives]):
+            if name not in rows:
+                continue
+            wave = load_audio(io.BytesIO(data))[0].numpy()
+            audio.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
+            row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
+            done.append({**row, "start": start, "samples": len(wave)})
+            start += len(wave)
+    if not done:
+        raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
+    with (folder / (INDEX + ".part")).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(done)
+    for name in (AUDIO, INDEX):
+        (folder / (name + ".part")).replace(folder / name)
+    return Pool(folder)

@@ -1,0 +1,190 @@
+"""What every stage shares: the time box, the learning rate, the log, checkpoints that resume, and averaged weights."""
+
+import csv
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import TrainError
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings that all stages share.
+
+    Attributes:
+        minutes: length of this run; it stops by itself.
+        learning_rate: after `warmup` steps, until the last `cooldown` share of the time, over which it falls to 2 %.
+        warmup: steps.
+        cooldown: share of the run's time.
+        average: decay of the averaged weights, per step.
+        seed: of data order and perturbations.
+        save_minutes: time between checkpoints.
+        log_steps: steps between lines of the log.
+        autocast: bfloat16 for what stands it.
+        threads: CPU threads; None leaves torch's own choice.
+    """
+
+    minutes: float = 30.0
+    learning_rate: float = 8e-4
+    warmup: int = 200
+    cooldown: float = 0.3
+    average: float = 0.999
+    seed: int = 0
+    save_minutes: float = 3.0
+    log_steps: int = 20
+    autocast: bool = True
+
+
+class Clock:
+    """The time box and the learning rate of one run.
+
+    Args:
+        settings: the run's.
+    """
+
+    def __init__(self, settings: RunSettings) -> None:
+        self.settings = settings
+        self.started = self.saved = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """Share of the run's time that is over."""
+        return (time.monotonic() - self.started) / (self.settings.minutes * 60)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run's time is up."""
+        return self.share >= 1
+
+    def learning_rate(self, steps_this_run: int) -> float:
+        """Return the rate of this step."""
+        rise = min(1.0, (steps_this_run + 1) / self.settings.warmup)
+        left = (1 - self.share) / self.settings.cooldown if self.settings.cooldown else 1.0
+        return self.settings.learning_rate * rise * min(1.0, max(0.02, left))
+
+    def time_to_save(self) -> bool:
+        """Return whether a checkpoint is due, and start counting anew if so."""
+        if time.monotonic() - self.saved < self.settings.save_minutes * 60:
+            return False
+        self.saved = time.monotonic()
+        return True
+
+
+class Log:
+    """A CSV of one run folder, appended to, and a line on the terminal for each row.
+
+    Args:
+        path: the CSV; a column that comes new in a resumed run is refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sums, self.count = dict[str, float](), 0
+        self.since = time.monotonic()
+
+    def add(self, values: Mapping[str, float | Tensor]) -> None:
+        """Add one step's values to the means of the next row."""
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + float(value)
+        self.count += 1
+
+    def write(self, step: int, audio_seconds: float, learning_rate: float) -> None:
+        """Write the means since the last row, with the seconds of audio trained on in a second."""
+        now = time.monotonic()
+        row = {"step": step, **{k: round(v / self.count, 5) for k, v in self.sums.items()}}
+        row |= {"rate": round(audio_seconds / (now - self.since), 1), "lr": round(learning_rate, 7), "time": int(time.time())}
+        new = not self.path.exists()
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        sys.stdout.write("  ".join(f"{k} {v:.6g}" for k, v in row.items() if k != "time") + "\n")
+        sys.stdout.flush()
+        self.sums, self.count, self.since = {}, 0, now
+
+
+class WeightAverage:
+    """Exponential moving average of a module's floating-point parameters and buffers.
+
+    Args:
+        module: the module that is trained.
+        decay: per step; the first steps use less, so that the start is forgotten.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take one step's weights in."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for key, value in module.state_dict().items():
+            held = self.state[key]
+            if held.is_floating_point():
+                held.lerp_(value, 1 - decay)
+            else:
+                held.copy_(value)
+
+
+def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer], step: int) -> None:
+    """Write weights, averaged weights and optimizer state, each to a temporary name first; the step is written last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "model.safetensors", lambda path: save_file(module.state_dict(), path))
+    _replace(folder / "average.safetensors", lambda path: save_file(average.state, path))
+    _replace(folder / "optimizer.pt", lambda path: torch.save([o.state_dict() for o in optimizers], path))
+    _replace(folder / "step.json", lambda path: path.write_text(json.dumps({"step": step, "average_steps": average.steps})))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    temporary = path.with_name(path.name + ".part")
+    write(temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:
+    """Read what `save_checkpoint` wrote, if it is there, and return the step to go on with; 0 in an empty folder.
+
+    Raises:
+        TrainError: if the weights are of another configuration.
+    """
+    if not (folder / "step.json").is_file():
+        return 0
+    state = json.loads((folder / "step.json").read_text())
+    try:
+        module.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise TrainError(f"{folder} holds a checkpoint of another configuration; choose another folder ({error})") from error
+    average.state, average.steps = load_file(folder / "average.safetensors"), int(state["average_steps"])
+    for optimizer, held in zip(optimizers, torch.load(folder / "optimizer.pt", weights_only=True), strict=True):
+        optimizer.load_state_dict(held)
+    return int(state["step"])
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def finite(loss: Tensor, step: int) -> Tensor:
+    """Return the loss.
+
+    Raises:
+        TrainError: if it is not finite.
+    """
+    if not math.isfinite(loss.item()):
+        raise TrainError(f"the loss is {loss.item()} at step {step}; lower the learning rate and resume from the last checkpoint")
+    return loss

@@ -1,0 +1,151 @@
+"""Semantic teachers: frozen speech encoders whose features the semantic stream learns to predict.
+
+A teacher is anything with `features(waveform) -> (batch, frames, dim)` and a `frame_rate`; `load_teacher` builds one from a Hugging Face
+Whisper, wav2vec 2.0, HuBERT or WavLM encoder, by Hub name or local folder. All of them get the same padding, in training and in probes:
+`PADDING` samples of silence behind the clip, and none in front (a Whisper encoder sees the clip and that silence, not 30 s).
+"""
+
+import os
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import TrainError, missing_extra
+
+PADDING = 32000
+"""Samples of silence (2 s at 16 kHz) put behind every clip that a teacher hears."""
+
+
+class Teacher(Protocol):
+    """A frozen encoder of 16 kHz speech.
+
+    Attributes:
+        name: what it was loaded from, with the layer.
+        dim: number of features a frame.
+        frame_rate: frames a second.
+    """
+
+    name: str
+    dim: int
+    frame_rate: int
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """Return float32 `(batch, frames, dim)` for float32 `(batch, samples)` at 16 kHz in [-1, 1]; `frames = samples * frame_rate // 16000`."""
+        ...
+
+
+class WhisperTeacher:
+    """Hidden states of a Whisper encoder (Radford et al., arXiv 2212.04356), without its padding to 30 s.
+
+    Args:
+        encoder: a `transformers` Whisper encoder, already in eval mode.
+        extractor: its feature extractor; only the mel filters are used.
+        layer: 0 is the embedding, `n` the output of block `n`; the last one goes through the final norm. None is the last.
+        name: what to call it in reports.
+
+    Raises:
+        TrainError: if the encoder has no such layer.
+    """
+
+    frame_rate = 50
+
+    def __init__(self, encoder: nn.Module, extractor: Any, layer: int | None, name: str) -> None:
+        self.encoder: Any = encoder
+        self.depth = len(self.encoder.layers)
+        self.layer = _layer(layer, self.depth, name)
+        self.name = f"{name}#{self.layer}"
+        self.dim = int(self.encoder.config.d_model)
+        weight = self.encoder.conv1.weight
+        self.filters = torch.as_tensor(extractor.mel_filters, dtype=torch.float32, device=weight.device).T
+        self.window = torch.hann_window(400, device=weight.device)
+
+    def log_mel(self, waveform: Tensor) -> Tensor:
+        """Return Whisper's log-mel `(batch, mels, STFT frames)`: log10, 8 decades below the clip's maximum at most, scaled by 1/4."""
+        power = torch.stft(waveform, 400, 160, window=self.window, return_complex=True)[..., :-1].abs() ** 2
+        mel = torch.log10((self.filters @ power).clamp_min(1e-10))
+        return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8) + 4) / 4
+
+    @torch.no_grad()
+    def features(self, waveform: Tensor) -> Tensor:
+        """Return float32 `(batch, frames, dim)`; see `Teacher.features`. At most 28 s a clip."""
+        frames = waveform.shape[1] * self.frame_rate // 16000
+        positions = self.encoder.embed_positions.weight
+        mel = self.log_mel(F.pad(waveform.to(self.filters.device), (0, PADDING)))
+        hidden = F.gelu(self.encoder.conv2(F.gelu(self.encoder.conv1(mel)))).transpose(1, 2)
+        if hidden.shape[1] > len(positions):
+            raise TrainError(f"a clip of {waveform.shape[1] / 16000:.1f} s is longer than {self.name} can hear; cut it to 28 s")
+        hidden = hidden + positions[: hidden.shape[1]]
+        for block in list(self.encoder.layers)[: self.layer]:
+            out = block(hidden, None)
+            hidden = out[0] if isinstance(out, tuple) else out
+        if self.layer == self.depth:
+            hidden = self.encoder.layer_norm(hidden)
+        return hidden[:, :frames].float()
+
+
+class SpeechModelTeacher:
+    """Hidden states of a wav2vec 2.0, HuBERT or WavLM model.
+
+    Args:
+        model: the `transformers` model, in eval mode.
+        layer: as in `transformers`: 0 is the input of the first block, `n` the output of block `n`. None is the last.
+        normalize: whether the model expects waveforms of zero mean and unit variance (its feature extractor's `do_normalize`).
+        name: what to call it in reports.
+    """
+
+    frame_rate = 50
+
+    def __init__(self, model: nn.Module, layer: int | None, normalize: bool, name: str) -> None:
+        self.model: Any = model
+        self.layer = _layer(layer, int(self.model.config.num_hidden_layers), name)
+        self.normalize = normalize
+        self.name = f"{name}#{self.layer}"
+        self.dim = int(self.model.config.hidden_size)
+
+    @torch.no_grad()
+    def features(self, waveform: Tensor) -> Tensor:
+        """Return float32 `(batch, frames, dim)`; see `Teacher.features`."""
+        frames = waveform.shape[1] * self.frame_rate // 16000
+        if self.normalize:
+            waveform = (waveform - waveform.mean(1, keepdim=True)) / (waveform.std(1, keepdim=True) + 1e-5)
+        hidden = self.model(F.pad(waveform, (0, PADDING)).to(self.model.device), output_hidden_states=True).hidden_states[self.layer]
+        return hidden[:, :frames].float()
+
+
+def _layer(layer: int | None, depth: int, name: str) -> int:
+    if layer is None:
+        return depth
+    if not 0 <= layer <= depth:
+        raise TrainError(f"{name} has layers 0 to {depth}, not {layer}")
+    return layer
+
+
+def load_teacher(name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu") -> Teacher:
+    """Load a Whisper, wav2vec 2.0, HuBERT or WavLM encoder as a teacher.
+
+    Args:
+        name_or_path: a Hub name, or a folder with a `transformers` model.
+        layer: which hidden state; None is the last.
+        device: where it runs.
+
+    Raises:
+        MissingDependencyError: without the extra `[teachers]`.
+        TrainError: if it is a model of another kind, or has no such layer.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing_extra("a Hugging Face teacher", "teachers") from error
+    name = os.fspath(name_or_path)
+    config = transformers.AutoConfig.from_pretrained(name)
+    label = os.path.basename(os.path.normpath(name))
+    if config.model_type == "whisper":
+        encoder = transformers.WhisperModel.from_pretrained(name, dtype=torch.float32).get_encoder().eval().to(device)
+        return WhisperTeacher(encoder, transformers.WhisperFeatureExtractor.from_pretrained(name), layer, label)
+    if config.model_type in {"wav2vec2", "hubert", "wavlm"}:
+        model = transformers.AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(device)
+        normalize = bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
+        return SpeechModelTeacher(model, layer, normalize, label)
+    raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert and wavlm encoders")
