@@ -292,7 +292,7 @@ PRESETS: dict[str, CodecConfig] = {
         semantic=StreamConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
-        decoder=DecoderConfig(),
+        decoder=DecoderConfig(dim=384),
     ),
     "base": CodecConfig(
         name="base",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ..errors import TrainError
 from ..units import frames_for
+from .offsets import frame_offsets
 from .pool import Pool, Utterance
 from .teachers import Teacher
 
@@ -54,7 +55,7 @@ class FeatureCache:
             raise TrainError(f"{folder} holds no teacher features ({META} is missing); make them with: unitoken train features")
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.dim, self.hop, self.teacher = int(meta["dim"]), int(meta["hop"]), str(meta["teacher"])
-        self.starts, total = _starts(pool, self.hop)
+        self.starts, total = frame_offsets(pool, self.hop)
         if meta["frames"] != total:
             raise TrainError(f"{folder} has features of {meta['frames']} frames, the pool has {total}; compute them for this pool")
         missing = int((np.fromfile(folder / DONE, dtype=np.uint8) == 0).sum())
@@ -67,14 +68,6 @@ class FeatureCache:
         first = self.starts[utterance.path]
         end = frames_for(utterance.samples, self.hop)
         return self.data[first + start : first + min(start + frames, end)]
-
-
-def _starts(pool: Pool, hop: int) -> tuple[dict[str, int], int]:
-    starts, total = dict[str, int](), 0
-    for utterance in pool.utterances:
-        starts[utterance.path] = total
-        total += frames_for(utterance.samples, hop)
-    return starts, total
 
 
 def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str], *, hop: int = 640, shard: tuple[int, int] = (0, 1)) -> int:
@@ -95,7 +88,7 @@ def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    starts, total = _starts(pool, hop)
+    starts, total = frame_offsets(pool, hop)
     meta = {"teacher": teacher.name, "dim": teacher.dim, "hop": hop, "frames": total}
     _claim(folder, meta, len(pool))
     data = np.memmap(folder / DATA, dtype=np.float16, mode="r+", shape=(total, teacher.dim))

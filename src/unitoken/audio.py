@@ -1,0 +1,331 @@
+"""Audio in and out: files of any common format, arrays of any common type, one channel or several, at any sample rate."""
+
+import io
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from .errors import AudioError, AudioFileError
+from .resample import Resampler, check_rate, resample, resample_parts
+
+__all__ = ["AudioInfo", "Resampler", "Source", "as_waveform", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio", "to_mono"]
+
+Source = str | os.PathLike[str] | bytes | BinaryIO
+"""A path, the contents of an audio file as bytes, or a binary file object (read from its beginning)."""
+
+Target = str | os.PathLike[str] | BinaryIO
+"""A path, or a file object opened for binary writing."""
+
+MAX_CHANNELS = 8
+
+_BLOCK = 1 << 16  # samples of each channel read or written at once
+_PCM_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31, torch.uint8: 2.0**7}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_ALLOWED = "float16, bfloat16, float32, float64, int16, int32 or uint8"
+_FORMATS = {"wav": "WAV PCM_16", "flac": "FLAC PCM_16", "ogg": "OGG VORBIS", "opus": "OGG OPUS", "mp3": "MP3 MPEG_LAYER_III"}
+_EMPTY_ALLOWED = ("wav", "ogg")  # a file without samples can be read back in these only
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says.
+
+    Attributes:
+        sample_rate: Hz.
+        channels: how many.
+        samples: of each channel.
+        format: the container: `WAV`, `FLAC`, `OGG`, `MP3`, ...
+    """
+
+    sample_rate: int
+    channels: int
+    samples: int
+    format: str
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.samples / self.sample_rate
+
+
+def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = True) -> tuple[Tensor, int]:
+    """Read an audio file: WAV, FLAC, OGG (Vorbis, Opus), MP3 and what else libsndfile knows.
+
+    Args:
+        source: a path, the contents of a file as bytes, or a binary file object (read from its beginning).
+        sample_rate: Hz to resample to, 4000 to 384000; None keeps the file's.
+        mono: average the channels.
+
+    Returns:
+        The waveform, float32 `(samples,)` if `mono` else `(channels, samples)`, and its sample rate in Hz. Full scale is [-1, 1]; lossy
+        formats, float files and resampling may overshoot a little and are not clipped. Resampled, a file of n samples has
+        `ceil(n * sample_rate / file_rate)`. A WAV, OGG or MP3 file cut short gives what
+        is there, a FLAC file an error.
+
+    Raises:
+        AudioFileError: if the file is missing, cannot be decoded, or holds NaN or infinite samples.
+        AudioError: if `source` is none of these, or a sample rate cannot be resampled.
+    """
+    if sample_rate is not None:
+        sample_rate = check_rate(sample_rate)
+    with _open(source) as file:
+        source_rate = int(file.samplerate)
+        rate, blocks = sample_rate or source_rate, _decoded(file, _name(source))
+        if mono:
+            return torch.cat([torch.zeros(0), *resample_parts(map(to_mono, blocks), source_rate, rate)]), rate
+        channels = torch.cat([torch.zeros(int(file.channels), 0), *blocks], dim=1)
+    return (channels if rate == source_rate else torch.stack([resample(channel, source_rate, rate) for channel in channels])), rate
+
+
+def audio_blocks(source: Source, *, block_seconds: float, sample_rate: int | None = None) -> Iterator[Tensor]:
+    """Read a file of any length, mono, in bounded memory.
+
+    Args:
+        source: as in `load_audio`; opened when the first block is asked for.
+        block_seconds: length of a block, rounded to whole samples, at least one.
+        sample_rate: Hz to resample to, 4000 to 384000; None keeps the file's.
+
+    Returns:
+        An iterator of float32 `(samples,)`: equal blocks, the last one shorter, none for a file without samples. One after another they
+        are `load_audio(source, sample_rate=sample_rate)[0]`, bit for bit.
+
+    Raises:
+        AudioFileError: while iterating: if the file is missing, cannot be decoded, or holds NaN or infinite samples.
+        AudioError: if `block_seconds` is not positive, or a sample rate cannot be resampled.
+    """
+    if not (math.isfinite(block_seconds) and block_seconds > 0):
+        raise AudioError(f"block_seconds must be a positive number of seconds, got {block_seconds!r}; try 10")
+    rate = None if sample_rate is None else check_rate(sample_rate)
+
+    def blocks() -> Iterator[Tensor]:
+        with _open(source) as file:
+            target = rate or int(file.samplerate)
+            parts = resample_parts(map(to_mono, _decoded(file, _name(source))), int(file.samplerate), target)
+            yield from _regrouped(parts, max(1, round(block_seconds * target)))
+
+    return blocks()
+
+
+def audio_info(source: Source) -> AudioInfo:
+    """Read the header of an audio file and decode nothing.
+
+    Args:
+        source: as in `load_audio`.
+
+    Raises:
+        AudioFileError: if the file is missing or no audio file.
+        AudioError: if `source` is no path, bytes or binary file object.
+    """
+    with _open(source) as file:
+        return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames), str(file.format))
+
+
+def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subtype: str | None = None, format: str | None = None) -> None:
+    """Write an audio file, encoded in memory first; one that is at the path already is replaced when the new one is complete.
+
+    Args:
+        path_or_file: a path that ends in `.wav`, `.flac`, `.ogg` (Vorbis), `.opus` or `.mp3`; or a binary file object, with `format`.
+        waveform: `(samples,)` or `(channels, samples)` of any type that `as_waveform` takes, in [-1, 1]; values beyond are clipped.
+        sample_rate: Hz. Opus takes 8000, 12000, 16000, 24000 and 48000 only.
+        subtype: how samples are stored, by libsndfile's name (`PCM_16`, `PCM_24`, `FLOAT`, ...); None means PCM_16 where the format has it.
+        format: `wav`, `flac`, `ogg`, `opus` or `mp3`; None takes the path's suffix.
+
+    Raises:
+        AudioFileError: if the file cannot be written; what was at the path stays.
+        AudioError: if the waveform, its rate or the format cannot be used, or do not fit together.
+    """
+    wave, rate = _as_float(waveform), check_rate(sample_rate)
+    _check_finite(wave, AudioError, "the waveform")
+    kind = (format or (Path(path_or_file).suffix[1:] if isinstance(path_or_file, (str, os.PathLike)) else "")).lower()
+    if kind not in _FORMATS:
+        raise AudioError(f"cannot write audio as {kind!r}; end the path in .{', .'.join(_FORMATS)}, or give one of these without the dot as format=")
+    if not wave.shape[-1] and kind not in _EMPTY_ALLOWED:
+        raise AudioError(f"a .{kind} file cannot hold 0 samples; save the waveform as .wav or .ogg")
+    container, usual = _FORMATS[kind].split()
+    data = _encoded(torch.atleast_2d(wave), rate, container, (subtype or usual).upper())
+    if isinstance(path_or_file, (str, os.PathLike)):
+        _replace(Path(path_or_file), data)
+    else:
+        path_or_file.write(data)
+
+
+def to_mono(waveform: Tensor) -> Tensor:
+    """Average the channels of a waveform; the sum runs from the first channel to the last.
+
+    Args:
+        waveform: floating `(channels, samples)`, or `(samples,)`, which is returned as it is.
+
+    Returns:
+        `(samples,)` of the same type.
+
+    Raises:
+        AudioError: if the waveform has no channel or another rank.
+    """
+    if waveform.ndim == 1:
+        return waveform
+    if waveform.ndim != 2 or not len(waveform):
+        raise AudioError(f"expected (channels, samples) with at least one channel, got {tuple(waveform.shape)}")
+    total = waveform[0]
+    for channel in waveform[1:]:
+        total = total + channel
+    return total if len(waveform) == 1 else total / len(waveform)
+
+
+def as_waveform(audio: object) -> Tensor:
+    """Turn an array or tensor into the one form that everything else takes.
+
+    Args:
+        audio: NumPy array or torch tensor on any device, `(samples,)` or `(channels, samples)` with 1 to 8 channels; float16, bfloat16,
+            float32 or float64 in [-1, 1], or PCM: int16, int32, or uint8 (128 is zero).
+
+    Returns:
+        float32 `(samples,)` on the CPU, channels averaged, PCM scaled to [-1, 1]. It may share memory with `audio`.
+
+    Raises:
+        AudioError: if `audio` is no array, of another type or shape, or holds NaN or infinite samples.
+    """
+    wave = to_mono(_as_float(audio))
+    _check_finite(wave, AudioError, "the waveform")
+    return wave
+
+
+def _as_float(audio: object) -> Tensor:
+    """Return float32 `(samples,)` or `(channels, samples)` on the CPU, PCM scaled."""
+    wave = _as_tensor(audio)
+    _check_shape(wave)
+    if wave.dtype in _PCM_SCALE:
+        return (wave.float() - (128 if wave.dtype == torch.uint8 else 0)) / _PCM_SCALE[wave.dtype]
+    if wave.dtype not in _FLOATS:
+        raise AudioError(f"expected samples of type {_ALLOWED}, got {wave.dtype}; convert them, floats to [-1, 1]")
+    return wave.float()
+
+
+def _as_tensor(audio: object) -> Tensor:
+    if isinstance(audio, Tensor):
+        return audio.detach().cpu()
+    if not isinstance(audio, np.ndarray):
+        raise AudioError(f"expected a NumPy array or a torch tensor, got {type(audio).__name__}; convert it, e.g. numpy.asarray(x, dtype='float32')")
+    array = np.require(audio, audio.dtype.newbyteorder("="), ["C", "W"])  # what torch can share memory with
+    try:
+        return torch.from_numpy(array)
+    except TypeError:
+        raise AudioError(f"expected samples of type {_ALLOWED}, got {array.dtype}; convert them, floats to [-1, 1]") from None
+
+
+def _check_shape(wave: Tensor) -> None:
+    shape = tuple(wave.shape)
+    if wave.ndim == 1 or (wave.ndim == 2 and 1 <= shape[0] <= MAX_CHANNELS):
+        return
+    remedy = "pass several waveforms as a list of 1-D ones"
+    if wave.ndim == 2 and 1 <= shape[1] <= MAX_CHANNELS:
+        remedy = "this looks like (samples, channels): transpose it, audio.T"
+    raise AudioError(f"expected audio (samples,) or (channels, samples) with 1 to {MAX_CHANNELS} channels, got {shape}; {remedy}")
+
+
+def _check_finite(wave: Tensor, error: type[AudioError], name: str, start: int = 0) -> None:
+    """Refuse NaN and infinity in `(samples,)` or `(channels, samples)` whose first sample is number `start`."""
+    bad = ~torch.isfinite(wave)
+    if count := int(bad.sum()):
+        first = start + int((bad.any(0) if bad.ndim == 2 else bad).int().argmax())
+        raise error(f"{name} holds {count} values that are NaN or infinite (of {wave.numel()} checked), the first at sample {first}; repair it first")
+
+
+def _name(source: Source) -> str:
+    """Return what error texts call a source."""
+    if isinstance(source, bytes):
+        return f"the audio of {len(source)} bytes"
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", "the file object"))
+
+
+def _open(source: Any) -> Any:
+    """Open a source as a `soundfile.SoundFile`."""
+    if isinstance(source, (str, os.PathLike)):
+        opened: Any = _name(source)
+        if not os.path.exists(opened):
+            raise AudioFileError(f"no such file: {opened}; check the path (bytes and file objects are read too)")
+        if os.path.isdir(opened):
+            raise AudioFileError(f"{opened} is a folder; give the path of one audio file")
+    elif isinstance(source, bytes):
+        opened = io.BytesIO(source)
+    elif hasattr(source, "read") and not isinstance(source, io.TextIOBase):
+        opened = source if hasattr(source, "seekable") and source.seekable() else io.BytesIO(source.read())
+        opened.seek(0)
+    else:
+        raise AudioError(f"expected a path, the bytes of an audio file or a file object opened in binary mode, got {type(source).__name__}")
+    try:
+        return soundfile.SoundFile(opened)
+    except (soundfile.SoundFileError, TypeError) as error:
+        raise _undecodable(_name(source), error) from error
+
+
+def _undecodable(name: str, error: Exception) -> AudioFileError:
+    return AudioFileError(f"cannot decode {name}: {_reason(error)}; WAV, FLAC, OGG (Vorbis, Opus) and MP3 are read, convert others first")
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).rstrip(".")
+
+
+def _decoded(file: Any, name: str) -> Iterator[Tensor]:
+    """Yield float32 `(channels, samples)` blocks of an open file, always cut alike: some decoders round by the block."""
+    start = 0
+    while True:
+        try:
+            block = torch.from_numpy(file.read(_BLOCK, dtype="float32", always_2d=True)).T
+        except soundfile.SoundFileError as error:
+            raise _undecodable(name, error) from error
+        if not block.shape[1]:
+            return
+        _check_finite(block, AudioFileError, name, start)
+        yield block
+        start += block.shape[1]
+
+
+def _regrouped(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the samples of all parts in blocks of `size`, the last one shorter."""
+    held: list[Tensor] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= size:
+            *whole, rest = torch.cat(held).split(size)
+            yield from whole
+            held = [rest]
+    if sum(map(len, held)):
+        yield torch.cat(held)
+
+
+def _encoded(channels: Tensor, sample_rate: int, container: str, subtype: str) -> bytes:
+    """Return the contents of an audio file; it is encoded in blocks, since some encoders overflow their stack on a long array."""
+    buffer = io.BytesIO()
+    try:
+        with soundfile.SoundFile(buffer, "w", sample_rate, len(channels), subtype, format=container) as file:
+            for start in range(0, channels.shape[1], _BLOCK):
+                block = channels[:, start : start + _BLOCK].clamp(-1, 1).T
+                if subtype == "PCM_16":  # to the nearest step; libsndfile rounds floats down
+                    block = (block * 2**15).round().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+                file.write(block.contiguous().numpy())
+    except (soundfile.SoundFileError, ValueError) as error:
+        what = f"{len(channels)} channels at {sample_rate} Hz as {container} {subtype}"
+        raise AudioError(f"cannot write {what}: {_reason(error)}; change the subtype or the rate, or save as .wav") from error
+    return buffer.getvalue()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside `path`, then rename."""
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        raise AudioFileError(f"cannot write {path}: {error.strerror}; the folder must exist and be writable, the path no folder itself") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""The report as Markdown: one table of figures, words by source, what was left out, and what each column means."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CLEAN_SOURCE = "librispeech"
+"""The source whose word error rate has a column of its own: the recogniser's own errors are fewest there."""
+
+Summary = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    get: Callable[[Summary], float | None]
+    digits: int
+
+
+def _figure(key: str) -> Callable[[Summary], float | None]:
+    return lambda summary: summary[key]
+
+
+def _part(key: str, part: str) -> Callable[[Summary], float | None]:
+    return lambda summary: summary[key].get(part)
+
+
+def _code(stream: str, figure: str) -> Callable[[Summary], float | None]:
+    return lambda summary: summary["codes"].get(stream, {}).get(figure)
+
+
+def _code_columns(stream: str) -> list[_Column]:
+    letter = stream.upper()
+    return [
+        _Column(f"{letter} codes", _code(stream, "used"), 0),
+        _Column(f"{letter} perplexity", _code(stream, "perplexity"), 0),
+        _Column(f"{letter} of codebook", _code(stream, "fraction"), 3),
+    ]
+
+
+COLUMNS = [
+    _Column("b/s", _figure("bitrate_bps"), 0),
+    _Column("+ bits a clip", lambda summary: summary["global_bits_per_clip"] or None, 0),
+    _Column("STOI", _figure("stoi"), 3),
+    _Column("PESQ-WB", _figure("pesq_wb"), 2),
+    _Column("mel dB", _figure("mel_distance_db"), 2),
+    _Column("F0 corr", _figure("f0_correlation"), 3),
+    _Column("V/UV err", _figure("vuv_error"), 3),
+    _Column("F0 gross err", _figure("gross_pitch_error"), 3),
+    _Column("speaker cos", _figure("speaker_cosine"), 3),
+    _Column(f"WER {CLEAN_SOURCE}", _part("wer", CLEAN_SOURCE), 3),
+    _Column("WER", _part("wer", "all"), 3),
+    _Column("self-CER", _part("self_cer", "all"), 3),
+    *_code_columns("s"),
+    *_code_columns("p"),
+    _Column("encode xRT", _figure("encode_xrt"), 0),
+    _Column("decode xRT", _figure("decode_xrt"), 0),
+]
+
+REASONS = {
+    "stoi": "less than about 0.4 s of speech",
+    "pesq_wb": "no utterance found, or longer than 20 s",
+    "mel_distance_db": "no samples",
+    "f0_correlation": "fewer than 10 frames voiced in both, or an F0 that does not vary",
+    "vuv_error": "no samples",
+    "gross_pitch_error": "fewer than 10 frames voiced in both",
+    "speaker_cosine": "no samples",
+    "wer": "no transcript, or a language that is not transcribed",
+    "self_cer": "no words heard in the original, or a language that is not transcribed",
+}
+
+NOTES = """\
+- b/s: bits of the time-varying streams over seconds of audio; global tokens are sent once a clip and come on top (+ bits a clip).
+- mel dB: mean absolute difference of 80-band log-mel spectrograms. F0: swift-f0, 60-500 Hz; correlation of log F0 where both are voiced; \
+V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. Means over clips.
+- WER: against the manifest's transcript. self-CER: against what the recogniser hears in the original. Each reference word or character \
+counts as wrong at most once a clip; sums of errors over sums of lengths.
+- Texts are compared in NFKC, lower case, without punctuation save apostrophes inside words, single spaces, digits as they are.
+- Codes: different tokens seen, perplexity of their distribution, and that over the codebook size.
+- xRT: seconds of audio for each second of wall time, one clip at a time, after a first clip that is not counted."""
+
+
+def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
+    """Return the whole report as Markdown; columns that nothing fills are left out.
+
+    Args:
+        context: what `Report.context` holds.
+        summaries: what `Report.summaries` returns.
+    """
+    sections = [
+        "# Evaluation",
+        _context(context, summaries),
+        _figures(summaries),
+        _sources(summaries),
+        _left_out(summaries),
+        "## What the columns mean",
+        NOTES,
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _context(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
+    return (
+        f"{context['clips']} clips, {summaries[0]['seconds']:.0f} s, of {', '.join(context['sources'])}. Recogniser: {context['asr']}. "
+        f"unitoken {context['unitoken']}, torch {context['torch']} with {context['torch_threads']} threads, {context['machine']}."
+    )
+
+
+def _figures(summaries: Sequence[Summary]) -> str:
+    columns = [column for column in COLUMNS if any(column.get(summary) is not None for summary in summaries)]
+    body = [[summary["codec"], *(_number(column.get(summary), column.digits) for column in columns)] for summary in summaries]
+    return _table(["codec", *(column.title for column in columns)], body)
+
+
+def _sources(summaries: Sequence[Summary]) -> str:
+    keys = [(figure, source) for figure in ("wer", "self_cer") for source in sorted({s for summary in summaries for s in summary[figure]} - {"all"})]
+    if not keys:
+        return ""
+    titles = {"wer": "WER", "self_cer": "self-CER"}
+    body = [[summary["codec"], *(_number(summary[figure].get(source), 3) for figure, source in keys)] for summary in summaries]
+    return "## Words by source\n\n" + _table(["codec", *(f"{titles[figure]} {source}" for figure, source in keys)], body)
+
+
+def _left_out(summaries: Sequence[Summary]) -> str:
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for summary in summaries:
+        for figure, count in summary["left_out"].items():
+            if count:
+                groups.setdefault((figure, count, summary["measured"][figure]), []).append(summary["codec"])
+    if not groups:
+        return "Every figure rests on every clip."
+    body = [
+        [figure, "all" if len(codecs) == len(summaries) else ", ".join(codecs), REASONS[figure], str(count), str(measured)]
+        for (figure, count, measured), codecs in groups.items()
+    ]
+    return "## Clips left out\n\n" + _table(["figure", "codecs", "because", "left out", "measured"], body, text=3)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(header: Sequence[str], body: Sequence[Sequence[str]], text: int = 1) -> str:
+    """Lay out a table; the first `text` columns hold words, the others numbers."""
+    rows = [header, ["---" if index < text else "---:" for index in range(len(header))], *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

@@ -1,0 +1,136 @@
+"""The codec: front end, three encoders, three quantizers, decoder. Tensors of one window in, tensors out."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CodecConfig
+from ..nn.pooling import AttentivePooling, Statistics
+from ..nn.quantize import build_quantizer
+from ..nn.spectral import LogMel
+from .decoder import EDGE, Decoder
+from .encoder import Context, Encoder
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Continuous frames before quantization.
+
+    Attributes:
+        s: float32 `(batch, frames of S, dim)`.
+        p: float32 `(batch, frames of P, dim)`.
+        g: float32 `(batch, frames of G, channels)`: frames before pooling.
+    """
+
+    s: Tensor
+    p: Tensor
+    g: Tensor
+
+
+class Codec(nn.Module):
+    """UniCodec-style speech codec (after Jiang et al., arXiv 2503.12115): three encoders, three streams of tokens, one decoder.
+
+    Args:
+        config: sizes and rates.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        mels = config.front_end.mels
+        self.front_end = LogMel(config.front_end, config.sample_rate)
+        self.semantic = Encoder(config.semantic.encoder, mels, config.semantic.quantizer.dim)
+        self.residual = Encoder(config.residual.encoder, mels, config.residual.quantizer.dim)
+        self.global_encoder = Encoder(config.global_.encoder, mels, 0)
+        channels = config.global_.encoder.dims[-1]
+        self.pooling = AttentivePooling(channels)
+        self.global_out = nn.Sequential(nn.LayerNorm(2 * channels), nn.Linear(2 * channels, config.global_.quantizer.dim))
+        self.quantizer_s = build_quantizer(config.semantic.quantizer)
+        self.quantizer_p = build_quantizer(config.residual.quantizer)
+        self.quantizer_g = build_quantizer(config.global_.quantizer)
+        self.decoder = Decoder(config)
+
+    def mask(self, valid: Tensor, frames: int, hop: int) -> Tensor:
+        """Return float32 `(batch, frames, 1)`: one on frames of `hop` samples that lie between two samples.
+
+        Args:
+            valid: int64 `(batch, 2)`, first and last-but-one sample of the clip in each row; may lie outside the row.
+            frames: frames in a row.
+            hop: samples a frame.
+        """
+        at = torch.arange(frames, device=valid.device)[None] * hop
+        return ((at + hop > valid[:, :1]) & (at < valid[:, 1:])).float().unsqueeze(-1)
+
+    def latents(self, waveform: Tensor, valid: Tensor) -> Latents:
+        """Encode windows.
+
+        Args:
+            waveform: float32 `(batch, samples)`, samples a multiple of `config.hop`, zero outside the clip.
+            valid: int64 `(batch, 2)`: where in the row the clip starts and ends; see `mask`.
+        """
+        features = self.front_end(waveform)
+        front_hop, frames = self.config.front_end.hop, features.shape[1]
+
+        def run(encoder: Encoder) -> Tensor:
+            stride = encoder.config.stride
+            mask = self.mask(valid, frames // stride, front_hop * stride)
+            return encoder(features * mask.repeat_interleave(stride, dim=1), mask)
+
+        return Latents(run(self.semantic), run(self.residual), run(self.global_encoder))
+
+    def global_statistics(self, frames: Tensor, mask: Tensor) -> Statistics:
+        """Return the pooled moments of global frames `(batch, frames, channels)` where the mask is one."""
+        return self.pooling.statistics(frames, mask)
+
+    def global_latent(self, statistics: Statistics) -> Tensor:
+        """Return the latent of the global tokens, float32 `(batch, dim)`."""
+        return self.global_out(self.pooling.pooled(statistics))
+
+    def decode(self, s: Tensor, p: Tensor | None, g: Tensor | None, valid: Tensor) -> Tensor:
+        """Decode windows of tokens.
+
+        Args:
+            s: int64 `(batch, frames of S, codebooks)`, any token where the clip has none.
+            p: int64 `(batch, frames of P, codebooks)`, covering the same samples; None for the learnt null input.
+            g: int64 `(batch, num_g)`; None for the learnt null condition.
+            valid: int64 `(batch, 2)`: where in the row, in samples, the tokens start and end; see `mask`.
+
+        Returns:
+            float32 `(batch, samples)`: of all but the first and last `EDGE` decoder frames of the row.
+        """
+        condition = self.decoder.conditioning(None if g is None else self.quantizer_g.dequantize(g), len(s))
+        codewords = self.quantizer_s.dequantize(s)
+        if p is None:
+            rest = self.decoder.null_p.expand(len(s), -(-s.shape[1] * self.config.hop_s // self.config.hop_p), -1)
+        else:
+            rest = self.quantizer_p.dequantize(p)
+        hop = self.config.decoder.hop
+        frames = s.shape[1] * self.decoder.factor_s
+        local = self.decoder.local(codewords, rest, self.mask(valid, frames, hop))
+        edge = torch.tensor([-EDGE * hop, EDGE * hop], device=valid.device)
+        return self.decoder(local, self.mask(valid + edge, frames, hop), condition)
+
+    @property
+    def receptive_field(self) -> Context:
+        """Samples before and after its own frame that an S or P token depends on, or a global frame: the largest of the three encoders'."""
+        hop, past, future = self.config.front_end.hop, 0, 0
+        reach = self.config.front_end.window - self.config.front_end.hop - self.front_end.reach
+        for encoder in (self.semantic, self.residual, self.global_encoder):
+            context = encoder.context
+            past = max(past, context.past * hop + self.front_end.reach)
+            future = max(future, context.future * hop + reach)
+        return Context(past, future)
+
+    @property
+    def encode_context_frames(self) -> Context:
+        """Frames of `config.hop` samples that an exact chunk needs before and after it to be encoded."""
+        field, hop = self.receptive_field, self.config.hop
+        return Context(math.ceil(field.past / hop), math.ceil(field.future / hop))
+
+    @property
+    def decode_context_frames(self) -> Context:
+        """Frames of `config.hop` samples that an exact chunk needs before and after it to be decoded."""
+        context, factor = self.decoder.context, self.config.hop // self.config.decoder.hop
+        return Context(math.ceil(context.past / factor), math.ceil(context.future / factor))

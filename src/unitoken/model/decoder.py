@@ -1,0 +1,99 @@
+"""The decoder: local fusion of S and P, blocks conditioned on G, magnitude and phase, inverse STFT."""
+
+import torch
+from torch import Tensor, nn
+
+from ..config import CodecConfig
+from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
+from ..nn.spectral import InverseSTFT
+from .encoder import Context, spread_lookahead
+
+EDGE = 2
+"""Frames of the inverse STFT that are computed beyond each end of a piece, so that every sample has all the frames that overlap it."""
+
+
+class Decoder(nn.Module):
+    """Codewords to waveform.
+
+    S and P meet first (local fusion, in blocks that do not see G), then G sets the scale and shift of every further block's norm.
+
+    Args:
+        config: the codec's.
+    """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        size = config.decoder
+        self.config = config
+        self.factor_s, self.factor_p = config.hop_s // size.hop, config.hop_p // size.hop
+        dim_s, dim_p = config.semantic.quantizer.dim, config.residual.quantizer.dim
+        self.from_s = nn.Linear(dim_s, size.dim * self.factor_s)
+        self.from_p = nn.Linear(dim_p, size.dim * self.factor_p)
+        self.null_p = nn.Parameter(torch.zeros(dim_p))
+        self.condition = nn.Sequential(
+            nn.Linear(config.global_.quantizer.dim, size.condition_dim), nn.GELU(), nn.Linear(size.condition_dim, size.condition_dim)
+        )
+        self.null_g = nn.Parameter(torch.zeros(size.condition_dim))
+        futures = spread_lookahead(size.blocks, size.kernel, None if size.lookahead_frames is None else size.lookahead_frames * self.factor_s)
+        self.fused = min(2, size.blocks - 1)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(size.dim, size.kernel, size.expansion, future, size.condition_dim if index >= self.fused else 0, 1 / size.blocks)
+            for index, future in enumerate(futures)
+        )
+        self.norm = AdaptiveNorm(size.dim, size.condition_dim)
+        self.bins = size.n_fft // 2 + 1
+        self.head = nn.Linear(size.dim, 2 * self.bins)
+        self.inverse = InverseSTFT(size.n_fft, size.hop)
+        for layer in (self.from_s, self.from_p, self.head):
+            nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
+            nn.init.zeros_(layer.bias)
+
+    def conditioning(self, g: Tensor | None, batch: int) -> Tensor:
+        """Return the conditioning vector `(batch, condition_dim)` of global codewords `(batch, dim)`, or the learnt one for None."""
+        return self.null_g.expand(batch, -1) if g is None else self.condition(g)
+
+    def local(self, s: Tensor, p: Tensor, mask: Tensor) -> Tensor:
+        """Bring S and P to the decoder's rate and add them.
+
+        Args:
+            s: codewords, float32 `(batch, frames of S, dim)`.
+            p: codewords, float32 `(batch, frames of P, dim)`.
+            mask: float32 `(batch, frames, 1)` at the decoder's rate: one where there are tokens.
+
+        Returns:
+            float32 `(batch, frames, dim)`, zero where the mask is.
+        """
+        batch, frames, _ = mask.shape
+        fine_s = self.from_s(s).reshape(batch, -1, self.config.decoder.dim)[:, :frames]
+        fine_p = self.from_p(p).reshape(batch, -1, self.config.decoder.dim)[:, :frames]
+        return (fine_s + fine_p) * mask
+
+    def spectrum(self, local: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log magnitude and phase, float32 `(batch, frames, n_fft / 2 + 1)` each.
+
+        Args:
+            local: what `local` returned.
+            mask: float32 `(batch, frames, 1)`: one on the frames to compute, `EDGE` frames beyond the tokens' on each side included.
+            condition: float32 `(batch, condition_dim)`.
+        """
+        x = local
+        for index, block in enumerate(self.blocks):
+            x = block(x, mask, condition if index >= self.fused else None)
+        out = self.head(self.norm(x, condition)).float()
+        return out[..., : self.bins], out[..., self.bins :]
+
+    def forward(self, local: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        """Return the waveform of all but the first and last `EDGE` frames; frames where the mask is zero are silent.
+
+        Returns:
+            float32 `(batch, (frames - 2 * EDGE) * hop)`.
+        """
+        log_magnitude, phase = self.spectrum(local, mask, condition)
+        return self.inverse(log_magnitude.masked_fill(mask == 0, -float("inf")), phase)
+
+    @property
+    def context(self) -> Context:
+        """Decoder frames that a sample's frames depend on, before and after: the blocks' and those that overlap."""
+        past = sum(block.conv.past for block in self.blocks)  # type: ignore[union-attr]
+        future = sum(block.conv.future for block in self.blocks)  # type: ignore[union-attr]
+        return Context(past + EDGE, future + EDGE)

@@ -1,0 +1,69 @@
+"""The loop that every stage runs in: until the time is up, one step after the other, with log, averages and checkpoints."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import parallel
+from .run import Clock, Log, RunSettings, WeightAverage, finite, load_checkpoint, save_checkpoint, set_learning_rate
+
+Step = Callable[[int], tuple[dict[str, Tensor], float]]
+"""Does one training step, given its number; returns values for the log and the seconds of audio it trained on."""
+
+
+def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], settings: RunSettings, step: Step) -> WeightAverage:
+    """Train for `settings.minutes`, or go on with the run in `folder`; return the averaged weights.
+
+    Only the first of several processes writes.
+
+    Args:
+        folder: for the log and checkpoints.
+        module: what is trained.
+        optimizers: their learning rate follows the clock; the first one's is logged.
+        settings: time box and the rest.
+        step: see `Step`.
+
+    Raises:
+        TrainError: if the folder holds another configuration's run.
+    """
+    average = WeightAverage(module, settings.average)
+    number = first = load_checkpoint(folder, module, average, optimizers)
+    rates = [optimizer.param_groups[0].get("scale", 1.0) for optimizer in optimizers]
+    clock, log, seconds, writes = Clock(settings), Log(folder / "log.csv"), 0.0, parallel.rank() == 0
+    while not _over(clock):
+        rate = clock.learning_rate(number - first)
+        for optimizer, scale in zip(optimizers, rates, strict=True):
+            set_learning_rate(optimizer, rate * scale)
+        values, audio = step(number)
+        average.update(module)
+        number += 1
+        seconds += audio * parallel.world()
+        log.add(values)
+        if writes and number % settings.log_steps == 0:
+            log.write(number, seconds, rate)
+            seconds = 0.0
+        if writes and clock.time_to_save():
+            save_checkpoint(folder, module, average, optimizers, number)
+    if writes:
+        save_checkpoint(folder, module, average, optimizers, number)
+    return average
+
+
+def _over(clock: Clock) -> bool:
+    """Return whether the time is up; the processes decide together, so that none waits for another's gradients."""
+    return bool(parallel.sum_over_ranks(torch.tensor(float(clock.over))) > 0) if parallel.world() > 1 else clock.over
+
+
+def descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, number: int) -> Tensor:
+    """Take one optimizer step, gradients clipped to a norm of 1, and return that norm.
+
+    Raises:
+        TrainError: if the loss is not finite.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    finite(loss, number).backward()
+    norm = nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
+    optimizer.step()
+    return norm

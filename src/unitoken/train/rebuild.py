@@ -1,0 +1,49 @@
+"""Runs of the reconstruction stage."""
+
+from pathlib import Path
+
+import torch
+
+from ..model.codec import Codec
+from . import parallel
+from .loop import descend, run_loop
+from .reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
+from .run import RunSettings
+
+
+def train_reconstruction(
+    codec: Codec, maker: ExampleMaker, folder: Path, settings: ReconstructionSettings, run: RunSettings, *, device: torch.device | str = "cpu"
+) -> Codec:
+    """Train P, G and the decoder around the codec's semantic tokens for a while, or go on with the run in `folder`.
+
+    Args:
+        codec: with a trained semantic encoder and codebook; trained in place.
+        maker: of examples.
+        folder: checkpoints and log.
+        settings: of the stage.
+        run: time box, learning rate, log.
+        device: where to train.
+
+    Returns:
+        the codec with averaged weights.
+
+    Raises:
+        TrainError: if the folder holds another configuration's run, or the loss is no longer finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(run.seed + parallel.rank())
+    device = torch.device(device)
+    module = Reconstructor(codec, settings, autocast=run.autocast).to(device)
+    wrapped = parallel.wrap(module)
+    optimizer = torch.optim.AdamW((p for p in module.parameters() if p.requires_grad), lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+
+    def step(number: int) -> tuple[dict[str, torch.Tensor], float]:
+        example = maker.make(number * parallel.world() + parallel.rank()).to(device)
+        losses, _, mask = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
+        total = module.total(losses)
+        norm = descend(optimizer, module, total, number)
+        return {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}, float(mask.sum()) / codec.config.sample_rate
+
+    average = run_loop(folder, module, [optimizer], run, step)
+    module.load_state_dict(average.state)
+    return module.codec
