@@ -12,7 +12,7 @@ import unitoken
 SOURCE = Path(unitoken.__file__).parent
 LAYERS = [  # low to high; modules of one line do not import each other
     "errors _version",
-    "units",
+    "files units",
     "resample",
     "audio config",
     "utok",

@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .errors import AudioError, AudioFileError
+from .files import replacing
 from .resample import Resampler, check_rate, resample, resample_parts
 
 __all__ = ["AudioInfo", "Resampler", "Source", "as_waveform", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio", "to_mono"]
@@ -321,11 +321,8 @@ def _encoded(channels: Tensor, sample_rate: int, container: str, subtype: str) -
 
 def _replace(path: Path, data: bytes) -> None:
     """Write beside `path`, then rename."""
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise AudioFileError(f"cannot write {path}: {error.strerror}; the folder must exist and be writable, the path no folder itself") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -33,6 +33,13 @@ class FrontEndConfig:
     mels: int = 128
     floor: float = 1e-4
 
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if not 1 <= self.hop <= self.window <= self.n_fft:
+            raise ConfigError(f"the front end needs 1 <= hop <= window <= n_fft, got hop {self.hop}, window {self.window} and n_fft {self.n_fft}")
+        if self.mels < 1 or not self.floor > 0:
+            raise ConfigError(f"the front end needs mels >= 1 and a floor above 0, got {self.mels} and {self.floor}")
+
 
 @dataclass(frozen=True)
 class QuantizerConfig:
@@ -54,9 +61,15 @@ class QuantizerConfig:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
+        if self.codebook_size < 2 or self.num_codebooks < 1 or self.dim < 1:
+            raise ConfigError(f"a quantizer needs dim >= 1, num_codebooks >= 1 and codebook_size >= 2, got {self}")
         if self.kind == "fsq":
             if math.prod(self.levels) != self.codebook_size or not self.levels:
-                raise ConfigError(f"fsq levels {self.levels} give {math.prod(self.levels)} codewords, codebook_size says {self.codebook_size}; make them equal")
+                raise ConfigError(
+                    f"fsq levels {self.levels} give {math.prod(self.levels)} codewords, codebook_size says {self.codebook_size}; make them equal"
+                )
+            if min(self.levels) < 2:
+                raise ConfigError(f"each fsq dimension needs at least 2 levels, got {self.levels}")
             if self.dim != self.num_codebooks * len(self.levels):
                 raise ConfigError(f"fsq needs dim = num_codebooks * levels = {self.num_codebooks * len(self.levels)}, got {self.dim}")
         elif self.levels:
@@ -65,8 +78,6 @@ class QuantizerConfig:
             raise ConfigError(f"vq has one codebook, got {self.num_codebooks}; use rvq or gumbel for several")
         if self.kind == "gumbel" and self.dim % self.num_codebooks:
             raise ConfigError(f"gumbel splits dim evenly over the codebooks; {self.dim} does not divide by {self.num_codebooks}")
-        if self.codebook_size < 2 or self.num_codebooks < 1 or self.dim < 1:
-            raise ConfigError(f"a quantizer needs dim >= 1, num_codebooks >= 1 and codebook_size >= 2, got {self}")
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,8 @@ class EncoderConfig:
         """Check that the parts fit together."""
         if len(self.dims) != len(self.blocks) or not self.dims:
             raise ConfigError(f"an encoder needs one number of blocks a stage, got dims {self.dims} and blocks {self.blocks}")
+        if min(self.dims) < 1 or min(self.blocks) < 0 or sum(self.blocks) < 1 or self.expansion < 1:
+            raise ConfigError(f"an encoder needs dims and expansion of at least 1 and at least one block, got {self}")
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
         if self.lookahead_frames is not None and self.lookahead_frames < 0:
@@ -141,6 +154,10 @@ class DecoderConfig:
             raise ConfigError(f"the decoder's n_fft must be 4 * hop = {4 * self.hop}, got {self.n_fft}")
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
+        if min(self.dim, self.blocks, self.expansion, self.condition_dim, self.hop) < 1:
+            raise ConfigError(f"a decoder needs dim, blocks, expansion, condition_dim and hop of at least 1, got {self}")
+        if self.lookahead_frames is not None and self.lookahead_frames < 0:
+            raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
 
 
 @dataclass(frozen=True)
@@ -177,6 +194,12 @@ class CodecConfig:
                 raise ConfigError(f"the {stream} hop of {hop} samples is no multiple of the decoder's {self.decoder.hop}")
         if max(self.hop_s, self.hop_p) % min(self.hop_s, self.hop_p):
             raise ConfigError(f"hops of S and P must divide each other, got {self.hop_s} and {self.hop_p}")
+        if self.hop % self._hop(self.global_):
+            raise ConfigError(
+                f"the global encoder's hop of {self._hop(self.global_)} samples must divide the codec's {self.hop}; give it fewer stages"
+            )
+        if self.sample_rate < 1:
+            raise ConfigError(f"sample_rate must be positive, got {self.sample_rate}")
 
     def _hop(self, stream: StreamConfig) -> int:
         return self.front_end.hop * stream.encoder.stride

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from .config import CodecConfig
 from .errors import ConfigError, ModelError
+from .files import replacing
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
@@ -170,13 +170,8 @@ def _stored_tensor(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _read_folder(folder: Path, remedy: str) -> Stored:

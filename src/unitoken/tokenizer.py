@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import as_waveform, load_audio
+from .audio import Source, as_waveform, load_audio
 from .config import CodecConfig
 from .errors import AudioError, ModelError, TokenError
 from .hub import Stored, load_into, load_stored, save_stored
@@ -17,6 +18,9 @@ from .model.windowed import Encoded, Tokens, decode_clips, encode_clips, global_
 from .resample import resample
 from .tokens import TokenBundle
 from .utok import StreamInfo, TokenizerInfo
+
+Audio = Source | np.ndarray[Any, Any] | Tensor
+"""One clip: a file (path, bytes or file object), an array or a tensor."""
 
 
 class Tokenizer:
@@ -77,11 +81,11 @@ class Tokenizer:
         return save_stored(folder, self.config, state, dtype=torch.float16 if whole else torch.float32)
 
     @overload
-    def encode(self, audio: list[Any] | tuple[Any, ...], *, sample_rate: int | None = None, latents: bool = False) -> list[TokenBundle]: ...
+    def encode(self, audio: Audio, *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle: ...
     @overload
-    def encode(self, audio: Any, *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle: ...
+    def encode(self, audio: Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False) -> list[TokenBundle]: ...
 
-    def encode(self, audio: Any, *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle | list[TokenBundle]:
+    def encode(self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle | list[TokenBundle]:
         """Encode one clip, or a list of clips of any lengths.
 
         Args:
@@ -104,7 +108,7 @@ class Tokenizer:
             bundles = [self._bundle(encoded, len(clip), latents) for encoded, clip in zip(encode_clips(self._codec, clips), clips, strict=True)]
         return bundles if isinstance(audio, (list, tuple)) else bundles[0]
 
-    def encode_global(self, audio: Any, *, sample_rate: int | None = None) -> Tensor:
+    def encode_global(self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None) -> Tensor:
         """Return the global tokens, int64 `(num_g,)`, of one voice from one reference or several.
 
         Args:
@@ -223,7 +227,9 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         """Return the model's name, rates and device."""
-        return f"Tokenizer({self.config.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, {float(self.bitrate):g} b/s, {self._device})"
+        return (
+            f"Tokenizer({self.config.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, {float(self.bitrate):g} b/s, {self._device})"
+        )
 
     def _waveform(self, audio: Any, sample_rate: int | None) -> Tensor:
         """Return float32 `(samples,)` at the codec's rate of any single input."""
@@ -246,12 +252,14 @@ class Tokenizer:
         ours, theirs = self.info, bundle.info
         if theirs.fingerprint != ours.fingerprint and not force:
             raise TokenError(
-                f"this bundle was made by {theirs.name} ({theirs.fingerprint[:8]}), this tokenizer is {ours.name} ({ours.fingerprint[:8]}): its tokens "
-                "mean something else here; load the tokenizer that made it, or pass force=True to decode it all the same"
+                f"this bundle was made by {theirs.name} ({theirs.fingerprint[:8]}), this tokenizer is {ours.name} ({ours.fingerprint[:8]}): "
+                "its tokens mean something else here; load the tokenizer that made it, or pass force=True to decode it all the same"
             )
         shapes = [(info.sample_rate, info.s, info.p, info.num_g, info.g_size) for info in (ours, theirs)]
         if shapes[0] != shapes[1]:
-            raise TokenError(f"the streams of this bundle ({theirs.name}) have other rates or sizes than {ours.name}'s; it cannot be decoded even by force")
+            raise TokenError(
+                f"the streams of this bundle ({theirs.name}) have other rates or sizes than {ours.name}'s; it cannot be decoded even by force"
+            )
         s = bundle.s.view(len(bundle.s), ours.s.num_codebooks)
         p = None if bundle.p is None else bundle.p.view(len(bundle.p), ours.p.num_codebooks)
         return Tokens(s, p, bundle.g, bundle.num_samples)

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import TokenError, TokenFileError
+from .files import replacing
 from .units import bits_for, frames_for
 
 MAGIC = b"UTOK"
@@ -224,15 +224,8 @@ def _opened(target: FileLike) -> Generator[BinaryIO]:
     if not isinstance(target, str | os.PathLike):
         yield target
         return
-    final = Path(target)
-    temporary = final.parent / f".{secrets.token_hex(8)}.part"
-    try:
-        with temporary.open("xb") as stream:
-            yield stream
-        os.replace(temporary, final)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(target) as temporary, temporary.open("xb") as stream:
+        yield stream
 
 
 def read(source: FileLike) -> tuple[TokenizerInfo | None, list[Record]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import replacing
 from .codes import CodeUsage
 from .markdown import render
 from .words import Errors, pool_errors
@@ -83,12 +84,8 @@ class Report:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("report.md", self.markdown()), ("report.json", self.to_json())):
-            temporary = folder / f".{name}.{os.getpid()}"
-            try:
+            with replacing(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-                os.replace(temporary, folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
 
 
 def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodeUsage]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The codec as modules, and the canonical windows it runs on: tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""Training: data, losses and the loops of the three stages (extra `[train]`)."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -109,17 +110,16 @@ def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str
     return count
 
 
-def _claim(folder: Path, meta: dict[str, object], utterances: int) -> None:
-    """Make the files of a new cache, or check that the cache there is the same one."""
+def _claim(folder: Path, meta: Mapping[str, object], utterances: int) -> None:
+    """Make the files of a new cache, or check that the cache there is the same one; shards may do it at the same time."""
     path = folder / META
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            with (folder / DATA).open("wb") as data:
-                data.truncate(int(str(meta["frames"])) * int(str(meta["dim"])) * 2)
-            with (folder / DONE).open("wb") as done:
-                done.truncate(utterances)
-            file.write(json.dumps(meta))
-    except FileExistsError:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        if held != meta:
-            raise TrainError(f"{folder} holds features of {held}, not of {meta}; choose another folder") from None
+    if not path.exists():
+        for name, size in ((DATA, int(str(meta["frames"])) * int(str(meta["dim"])) * 2), (DONE, utterances)):
+            with (folder / name).open("ab") as file:
+                file.truncate(size)
+        temporary = path.with_name(f"{META}.{os.getpid()}.part")
+        temporary.write_text(json.dumps(meta), encoding="utf-8")
+        temporary.replace(path)
+    held = json.loads(path.read_text(encoding="utf-8"))
+    if held != meta:
+        raise TrainError(f"{folder} holds features of {held}, not of {meta}; choose another folder")

@@ -33,7 +33,7 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
     rates = [optimizer.param_groups[0].get("scale", 1.0) for optimizer in optimizers]
     clock, log, seconds, writes = Clock(settings), Log(folder / "log.csv"), 0.0, parallel.rank() == 0
     while not _over(clock):
-        rate = clock.learning_rate(number - first)
+        rate = float(parallel.from_first(torch.tensor(clock.learning_rate(number - first), dtype=torch.float64)))  # clocks differ, weights must not
         for optimizer, scale in zip(optimizers, rates, strict=True):
             set_learning_rate(optimizer, rate * scale)
         values, audio = step(number)

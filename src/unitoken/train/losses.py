@@ -59,7 +59,7 @@ class SpectralLoss(nn.Module):
         decoded, clean = decoded.float() * mask, clean.float()
         mel = decoded.new_zeros(())
         losses = dict[str, Tensor]()
-        for window, mels in self.resolutions:
+        for window, _ in self.resolutions:
             ours, theirs = self.magnitudes(decoded, window), self.magnitudes(clean, window)
             filters = self.get_buffer(f"filters_{window}")
             inside = self._inside(mask, window, ours.shape[1])

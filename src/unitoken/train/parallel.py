@@ -10,7 +10,7 @@ def start() -> torch.device:
     """Join the process group that torchrun has described in the environment, if it has, and return this process's device."""
     cuda = torch.cuda.is_available()
     if "WORLD_SIZE" in os.environ and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
 
 

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,10 +63,11 @@ class Pool:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         index = self.folder / INDEX
-        if not index.is_file():
-            raise TrainError(f"{self.folder} is no training pool ({INDEX} is missing); make one with: unitoken train pool")
+        for name in (INDEX, AUDIO):
+            if not (self.folder / name).is_file():
+                raise TrainError(f"{self.folder} is no training pool ({name} is missing); make one with: unitoken train pool")
         with index.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
         self.utterances = [Utterance(**{**row, "start": int(row["start"]), "samples": int(row["samples"])}) for row in rows]  # type: ignore[arg-type]
         self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="r")
         total = sum(u.samples for u in self.utterances)
@@ -140,12 +142,12 @@ def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.Pat
     rows = {row["path"]: row for row in listed}
     if len(rows) != len(listed):
         raise TrainError(f"{manifest}: {len(listed) - len(rows)} paths stand twice; paths must be unique")
-    start, done = 0, list[dict[str, str | int]]()
+    start, done = 0, list[dict[str, Any]]()
     with (folder / (AUDIO + ".part")).open("wb") as audio:
         for name, data in _members([Path(a) for a in archives]):
             if name not in rows:
                 continue
-            wave = load_audio(io.BytesIO(data))[0].numpy()
+            wave = load_audio(io.BytesIO(data), sample_rate=16000)[0].numpy()
             audio.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
             row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
             done.append({**row, "start": start, "samples": len(wave)})
@@ -153,7 +155,7 @@ def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.Pat
     if not done:
         raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
     with (folder / (INDEX + ".part")).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
         writer.writeheader()
         writer.writerows(done)
     for name in (AUDIO, INDEX):

@@ -70,7 +70,8 @@ class Averages(nn.Module):
         mean = self.counts.mean()
         stale = (self.counts < self.restart * mean).nonzero()[:, 0]
         if len(stale) and len(latents):
-            stale = stale[torch.randperm(len(stale), device=stale.device)[: max(1, len(latents) // 8)]]
+            most = max(1, int(from_first(torch.tensor(len(latents), device=stale.device))) // 8)
+            stale = stale[torch.randperm(len(stale), device=stale.device)[:most]]
             stale = from_first(stale)
             fresh = from_first(latents[torch.randint(len(latents), (len(stale),), device=latents.device)])
             codebook[stale] = fresh

@@ -38,6 +38,7 @@ def train_reconstruction(
     optimizer = torch.optim.AdamW((p for p in module.parameters() if p.requires_grad), lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
 
     def step(number: int) -> tuple[dict[str, torch.Tensor], float]:
+        torch.manual_seed(run.seed * 1_000_003 + number * parallel.world() + parallel.rank())  # a resumed run restarts the same codewords
         example = maker.make(number * parallel.world() + parallel.rank()).to(device)
         losses, _, mask = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
         total = module.total(losses)

@@ -129,8 +129,10 @@ class ExampleMaker:
         longest = -(-max(len(wave) for wave in references) // hop) * hop
         reference = np.stack([np.pad(wave, (0, longest - len(wave))) for wave in references])
         lengths = np.array([len(wave) for wave in references], np.int64)
-        arrays = (clean, degraded, count, tokens, reference, lengths, pitch)
-        return Example(*(torch.from_numpy(array) for array in arrays), band_limits([crop.utterance.source for crop in crops]))
+        arrays = {"clean": clean, "degraded": degraded, "samples": count, "tokens": tokens, "reference": reference}
+        arrays |= {"reference_samples": lengths, "pitch": pitch}
+        limits = band_limits([crop.utterance.source for crop in crops])
+        return Example(limits=limits, **{name: torch.from_numpy(array) for name, array in arrays.items()})
 
     def _reference(self, utterance: Utterance, random: np.random.Generator) -> np.ndarray:
         others = self.by_speaker.get(utterance.who, [])

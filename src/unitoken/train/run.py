@@ -31,7 +31,6 @@ class RunSettings:
         save_minutes: time between checkpoints.
         log_steps: steps between lines of the log.
         autocast: bfloat16 for what stands it.
-        threads: CPU threads; None leaves torch's own choice.
     """
 
     minutes: float = 30.0
@@ -104,6 +103,10 @@ class Log:
         row = {"step": step, **{k: round(v / self.count, 5) for k, v in self.sums.items()}}
         row |= {"rate": round(audio_seconds / (now - self.since), 1), "lr": round(learning_rate, 7), "time": int(time.time())}
         new = not self.path.exists()
+        if not new and (known := self.path.read_text(encoding="utf-8").partition("\n")[0].strip().split(",")) != list(row):
+            raise TrainError(
+                f"{self.path} has the columns {known}, this run logs {list(row)}; go on with the same settings, or choose another folder"
+            )
         with self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, row)
             if new:
@@ -142,13 +145,21 @@ class WeightAverage:
 def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer], step: int) -> None:
     """Write weights, averaged weights and optimizer state, each to a temporary name first; the step is written last."""
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "model.safetensors", lambda path: save_file(module.state_dict(), path))
-    _replace(folder / "average.safetensors", lambda path: save_file(average.state, path))
-    _replace(folder / "optimizer.pt", lambda path: torch.save([o.state_dict() for o in optimizers], path))
-    _replace(folder / "step.json", lambda path: path.write_text(json.dumps({"step": step, "average_steps": average.steps})))
+    # Modules may hold one tensor under two names; safetensors refuses that, so copies are written.
+    state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in module.state_dict().items()}
+    replace_file(folder / "model.safetensors", lambda path: save_file(state, path))
+    replace_file(folder / "average.safetensors", lambda path: save_file(average.state, path))
+    replace_file(folder / "optimizer.pt", lambda path: torch.save([o.state_dict() for o in optimizers], path))
+    replace_file(folder / "step.json", lambda path: path.write_text(json.dumps({"step": step, "average_steps": average.steps})))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a function write a file under a temporary name, then give it its own.
+
+    Args:
+        path: the file.
+        write: takes the temporary path.
+    """
     temporary = path.with_name(path.name + ".part")
     write(temporary)
     os.replace(temporary, path)
@@ -167,9 +178,10 @@ def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
         module.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise TrainError(f"{folder} holds a checkpoint of another configuration; choose another folder ({error})") from error
-    average.state, average.steps = load_file(folder / "average.safetensors"), int(state["average_steps"])
-    for optimizer, held in zip(optimizers, torch.load(folder / "optimizer.pt", weights_only=True), strict=True):
-        optimizer.load_state_dict(held)
+    held = load_file(folder / "average.safetensors")
+    average.state, average.steps = {key: held[key].to(value.device) for key, value in average.state.items()}, int(state["average_steps"])
+    for optimizer, kept in zip(optimizers, torch.load(folder / "optimizer.pt", "cpu", weights_only=True), strict=True):  # noqa: TID251  (weights only)
+        optimizer.load_state_dict(kept)
     return int(state["step"])
 
 

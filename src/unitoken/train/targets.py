@@ -44,7 +44,9 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        save_file({"mean": self.mean, "scale": self.scale, "axes": self.axes.contiguous(), "kept": torch.tensor(self.kept)}, path)
+        temporary = path.with_name(path.name + ".part")
+        save_file({"mean": self.mean, "scale": self.scale, "axes": self.axes.contiguous(), "kept": torch.tensor(self.kept)}, temporary)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Projection":

@@ -142,10 +142,10 @@ def load_teacher(name_or_path: str | os.PathLike[str], layer: int | None = None,
     config = transformers.AutoConfig.from_pretrained(name)
     label = os.path.basename(os.path.normpath(name))
     if config.model_type == "whisper":
-        encoder = transformers.WhisperModel.from_pretrained(name, dtype=torch.float32).get_encoder().eval().to(device)
-        return WhisperTeacher(encoder, transformers.WhisperFeatureExtractor.from_pretrained(name), layer, label)
+        encoder: Any = transformers.WhisperModel.from_pretrained(name, dtype=torch.float32).get_encoder()
+        return WhisperTeacher(encoder.eval().to(device), transformers.WhisperFeatureExtractor.from_pretrained(name), layer, label)
     if config.model_type in {"wav2vec2", "hubert", "wavlm"}:
-        model = transformers.AutoModel.from_pretrained(name, dtype=torch.float32).eval().to(device)
+        model: Any = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         normalize = bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
-        return SpeechModelTeacher(model, layer, normalize, label)
+        return SpeechModelTeacher(model.eval().to(device), layer, normalize, label)
     raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert and wavlm encoders")

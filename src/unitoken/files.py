@@ -1,0 +1,28 @@
+"""Files that are there whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path in the same folder; what is written there takes the place of `path` at the end, or is removed on any error.
+
+    The temporary name keeps the suffix, for writers that go by it.
+
+    Args:
+        path: the file to write; its folder must exist.
+
+    Raises:
+        OSError: if the file cannot be put in its place.
+    """
+    final = Path(path)
+    temporary = final.with_name(f".{final.stem}.{secrets.token_hex(8)}{final.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, final)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,89 @@
+"""Small codecs and tokenizers with random weights that all matter, and clips that use many of their tokens."""
+
+import dataclasses
+import functools
+
+import torch
+
+from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, StreamConfig, preset
+from unitoken.hub import Stored
+from unitoken.model.codec import Codec
+from unitoken.tokenizer import Tokenizer
+
+TINY = preset("tiny")
+RATE, HOP = TINY.sample_rate, TINY.hop
+
+
+def with_lookahead(frames):
+    """Return `tiny` with three blocks in each last stage and in the decoder, and this much lookahead everywhere."""
+    encoder = EncoderConfig((16, 16, 24), (1, 1, 3), 3, 2, frames)
+    return dataclasses.replace(
+        TINY,
+        semantic=dataclasses.replace(TINY.semantic, encoder=encoder),
+        residual=dataclasses.replace(TINY.residual, encoder=encoder),
+        global_=dataclasses.replace(TINY.global_, encoder=EncoderConfig((16, 16), (1, 3), 3, 2, frames)),
+        decoder=DecoderConfig(32, 5, 3, 2, 16, lookahead_frames=frames),
+    )
+
+
+VARIANTS: dict[str, CodecConfig] = {
+    "tiny": TINY,
+    "lookahead 0": with_lookahead(0),
+    "lookahead 2": with_lookahead(2),
+    # P at 12.5 Hz from four stages, two RVQ codebooks for S
+    "slow p": dataclasses.replace(
+        TINY,
+        semantic=dataclasses.replace(TINY.semantic, quantizer=QuantizerConfig("rvq", 16, 2, 32)),
+        residual=dataclasses.replace(TINY.residual, encoder=EncoderConfig((16, 16, 24, 24), (1, 1, 1, 1), 3, 2)),
+    ),
+    # S at 12.5 Hz in three Gumbel codebooks, P at 50 Hz in two FSQ codebooks
+    "slow s": dataclasses.replace(
+        TINY,
+        semantic=StreamConfig(EncoderConfig((16, 16, 24, 24), (1, 1, 1, 1), 3, 2), QuantizerConfig("gumbel", 12, 3, 16)),
+        residual=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 8, 2, 1000, (8, 5, 5, 5))),
+    ),
+}
+
+
+def clip(samples, seed=0):
+    """Return float32 `(samples,)`: noise and a tone whose levels and pitch change every 50 ms."""
+    generator = torch.Generator().manual_seed(seed)
+    steps = samples // 800 + 1
+    level, tone, pitch = torch.rand(3, steps, generator=generator).repeat_interleave(800, dim=1)[:, :samples]
+    phase = torch.cumsum((100 + 3000 * pitch.double()) / RATE * 2 * torch.pi, 0)
+    return 10 ** (-4 * level) * 0.3 * torch.randn(samples, generator=generator) + 10 ** (-3 * tone) * 0.3 * torch.sin(phase).float()
+
+
+@functools.cache
+def codec(config=TINY, seed=0):
+    """Return a codec in eval mode; biases and null inputs are random too, codebooks hold latents of `clip`. Do not change it."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        made = Codec(config).eval().requires_grad_(False)
+        for parameter in made.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        samples = 160 * config.hop
+        latents = made.latents(clip(samples, seed)[None], torch.tensor([[0, samples]]))
+        for quantizer, frames in ((made.quantizer_s, latents.s[0]), (made.quantizer_p, latents.p[0])):
+            if quantizer.config.kind != "fsq":
+                _spread(quantizer.codebook, frames)
+    return made
+
+
+def _spread(codebook, frames):
+    """Fill a codebook, `(size, dim)` or `(codebooks, size, dim)`, with latents, or groups of them, or what the first level leaves of them."""
+    size, dim = codebook.shape[-2:]
+    chosen = frames[torch.randperm(len(frames))[:size]]
+    if codebook.ndim == 2:
+        codebook.copy_(chosen)
+    elif dim == frames.shape[1]:
+        codebook.copy_(torch.randn(codebook.shape) * frames.std(0) / 4)
+        codebook[0] = chosen
+    else:
+        codebook.copy_(chosen.unflatten(1, (len(codebook), dim)).transpose(0, 1))
+
+
+@functools.cache
+def tokenizer(config=TINY, seed=0, fingerprint="ab" * 16, device="cpu"):
+    """Return a tokenizer around `codec(config, seed)`; it is shared by all tests."""
+    return Tokenizer(Stored(config, codec(config, seed).state_dict(), fingerprint), device)

@@ -1,0 +1,147 @@
+"""Every example runs on a one-second clip with the tiny model, and does what it prints."""
+
+import dataclasses
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unitoken import TokenBundle, Tokenizer, load_audio, save_audio
+from unitoken.config import preset
+from unitoken.hub import load_stored, save_stored
+from unitoken.model.codec import Codec
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+AUDIO = ROOT / "examples" / "audio"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A folder with the tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_stored(folder, preset("tiny"), Codec(preset("tiny")).state_dict())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """One second of each bundled clip."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in ("lady", "patience"):
+        waveform, rate = load_audio(AUDIO / f"{name}.flac")
+        save_audio(folder / f"{name}.wav", waveform[rate : 2 * rate], rate)
+    return [folder / "lady.wav", folder / "patience.wav"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a script of the repository as its user would, in an empty folder, and return the lines it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return call
+
+
+def test_there_are_few_and_each_is_short():
+    assert len(EXAMPLES) == 5
+    assert {path.name: lines for path in EXAMPLES if (lines := len(path.read_text().splitlines())) > 40} == {}
+
+
+def test_each_has_a_test_here():
+    source = Path(__file__).read_text()
+    assert [path.name for path in EXAMPLES if f'"examples/{path.name}"' not in source] == []
+
+
+def test_encode_decode(run, model, clips):
+    lines = run("examples/encode_decode.py", clips[0], "out", "--model", model)
+    assert lines[1:6] == [
+        f"{clips[0]}: 1.00 s",
+        "| stream | tokens | Hz | bits | b/s |",
+        "|---|---|---|---|---|",
+        "| s | 25 | 25 | 150 | 150 |",
+        "| p | 25 | 25 | 150 | 150 |",
+    ]
+    assert lines[6:] == ["| g | 2 | once | 8 | 8 |", "original: out/original.wav", "decoded:  out/decoded.wav"]
+    tok = Tokenizer.from_pretrained(model)
+    decoded, rate = load_audio("out/decoded.wav")
+    torch.testing.assert_close(decoded, tok.decode(tok.encode(clips[0])).clamp(-1, 1), rtol=0, atol=2**-15)
+    assert rate == 16000
+    assert torch.equal(load_audio("out/original.wav")[0], load_audio(clips[0])[0])
+
+
+def test_encode_decode_writes_the_bundled_clip_into_demo(run, model):
+    assert run("examples/encode_decode.py", "--model", model)[-1] == "decoded:  demo/decoded.wav"
+    assert len(load_audio("demo/decoded.wav")[0]) == len(load_audio(AUDIO / "lady.flac")[0]) == 60960
+
+
+def test_voice_swap(run, model, clips):
+    run("examples/voice_swap.py", clips[0], clips[1], clips[0], "--model", model)
+    tok = Tokenizer.from_pretrained(model)
+    expected = tok.decode(tok.encode(clips[0]).replace(g=tok.encode_global([clips[1], clips[0]])))
+    torch.testing.assert_close(load_audio("demo/swapped.wav")[0], expected.clamp(-1, 1), rtol=0, atol=2**-15)
+
+
+def test_language_model_ids(run, model, clips):
+    lines = run("examples/language_model_ids.py", clips[0], "--model", model)
+    assert lines[0] == "vocabulary of 163: specials 0-2, G 3-34, S 35-98, P 99-162"
+    bundle = Tokenizer.from_pretrained(model).encode(clips[0])
+    g, s, p = bundle.g.tolist(), bundle.s.tolist(), bundle.p.tolist()
+    assert lines[1] == f"54 ids for 1.00 s: {[1, 3 + g[0], 19 + g[1], 35 + s[0], 99 + p[0], 35 + s[1]]} ..."
+    assert lines[2:] == ["the same tokens again: True; decoded: 1.00 s"]
+
+
+def test_tokens_file(run, model, clips):
+    lines = run("examples/tokens_file.py", *clips, "--model", model)
+    saved = TokenBundle.load_many("demo/clips.utok")
+    assert saved == Tokenizer.from_pretrained(model).encode(clips)
+    size = Path("demo/clips.utok").stat().st_size
+    assert lines[:2] == [f"demo/clips.utok: {size} bytes for 2 clips, of which 77 are tokens", "the same after loading: True"]
+    assert lines[3] == "TokenBundle(0.480 s by tiny: s 12 frames, p 12 frames, g 2 tokens)"
+    assert lines[-2:] == ["the same after joining: True", "first piece decoded: 0.48 s"]
+
+
+def test_fine_tune(run, model, clips):
+    for path, speaker in zip(clips, "ab", strict=True):
+        save_audio(_made(Path("own") / speaker) / "x.flac", *load_audio(path))
+    torch.manual_seed(0)
+    lines = run("examples/fine_tune.py", "own", "tuned", "--steps", 2, "--model", model)
+    assert [line.split(":")[0] for line in lines] == ["step 1", "step 2"]
+    before, after = load_stored(model), load_stored("tuned")
+    assert after.config == dataclasses.replace(before.config, name="tiny-tuned")
+    assert {name.split(".")[0] for name, value in after.state.items() if not torch.equal(value, before.state[name])} == {"decoder"}
+    old, new = Tokenizer.from_pretrained(model), Tokenizer.from_pretrained("tuned")
+    bundle, again = old.encode(clips[0]), new.encode(clips[0])
+    assert all(torch.equal(getattr(bundle, stream), getattr(again, stream)) for stream in "gsp")
+    assert torch.equal(new.decode(bundle, force=True), new.decode(again))
+
+
+def _made(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_speed_prints_a_table(run, model):
+    threads = torch.get_num_threads()
+    arguments = ("--model", model, "--seconds", 0.5, "--batch", 1, 2, "--repeat", 1, "--threads", threads)
+    head, product, _, columns, _, *rows = run("benchmarks/speed.py", *arguments)
+    assert f"{threads} thread(s), torch {torch.__version__}, unitoken-speech " in head
+    assert product.startswith("matrix product 1024 x 1024: ")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (columns, *rows)]
+    assert [row[:5] for row in cells[1:]] == [["tiny", "cpu", "200", "0.5", "1"], ["tiny", "cpu", "200", "0.5", "2"]]
+    assert all(len(row) == len(cells[0]) == 7 for row in cells)
+    assert all(float(value) > 1 for row in cells[1:] for value in row[5:])
+
+
+def test_import_time_prints_a_table(run):
+    lines = run("benchmarks/import_time.py", "--repeat", 1)
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["import", "---", "torch", "unitoken, after torch"]
+    torch_seconds, ours = (float(line.split("|")[2]) for line in lines[4:])
+    assert ours < torch_seconds

@@ -1,0 +1,240 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
+from unitoken.config import EncoderConfig, preset
+from unitoken.model.codec import Codec, Latents
+from unitoken.model.decoder import EDGE
+from unitoken.model.encoder import Context, Encoder, spread_lookahead
+from unitoken.model.windowed import Tokens, decode_clips, encode_clips
+
+CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+STREAMS = {"s": "semantic", "p": "residual", "g": "global_encoder"}
+
+
+def whole(made, samples):
+    """Return the mask of one clip that fills its row."""
+    return torch.tensor([[0, samples]])
+
+
+def encoded(made, waveform):
+    return made.latents(waveform[None], whole(made, len(waveform)))
+
+
+def reach(made, stream):
+    """Return hop and receptive field of one stream's frame, in samples, from its encoder's own context."""
+    front, encoder = made.config.front_end, getattr(made, STREAMS[stream])
+    hop = front.hop * encoder.config.stride
+    return hop, Context(encoder.context.past * front.hop + 240, encoder.context.future * front.hop + 240)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@CONFIGS
+def test_a_frame_depends_on_its_receptive_field_and_on_nothing_else(config, stream):
+    made = codec(config)
+    hop, field = reach(made, stream)
+    samples, at = 32 * config.hop, 16 * config.hop // hop + 1
+    first, end = at * hop - field.past, (at + 1) * hop + field.future
+    assert (first > 0, end < samples) == (True, True)
+    x = clip(samples)
+    frame = getattr(encoded(made, x), stream)[0, at]
+    other = clip(samples, 1)
+    other[first:end] = x[first:end]
+    assert torch.equal(getattr(encoded(made, other), stream)[0, at], frame)
+    for sample in (first + 1, end - 1):  # the Hann window's first value is zero
+        changed = x.clone()
+        changed[sample] += 1e6
+        assert not torch.equal(getattr(encoded(made, changed), stream)[0, at], frame)
+
+
+@CONFIGS
+def test_the_codec_reports_the_largest_of_the_three_fields(config):
+    made = codec(config)
+    fields = [reach(made, stream)[1] for stream in STREAMS]
+    assert made.receptive_field == Context(max(field.past for field in fields), max(field.future for field in fields))
+    frames = made.encode_context_frames
+    assert (frames.past - 1) * config.hop < made.receptive_field.past <= frames.past * config.hop
+    assert (frames.future - 1) * config.hop < made.receptive_field.future <= frames.future * config.hop
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 2])
+def test_lookahead_bounds_the_future_of_an_encoder_in_token_frames(lookahead):
+    config = EncoderConfig((8, 8, 8), (2, 2, 4), 5, 2, lookahead)
+    context = Encoder(config, 4, 6).context
+    assert context.future == lookahead * config.stride
+    assert context.past + context.future == 4 * (2 + 2 * 2 + 4 * 4)
+
+
+def test_centred_kernels_see_as_far_ahead_as_back():
+    context = Encoder(EncoderConfig((8, 8, 8), (2, 2, 4), 5, 2), 4, 6).context
+    assert context.past == context.future == 2 * (2 + 2 * 2 + 4 * 4)
+
+
+@pytest.mark.parametrize(
+    ("lookahead", "futures"), [(None, [3, 3, 3]), (0, [0, 0, 0]), (1, [1, 0, 0]), (3, [3, 0, 0]), (4, [3, 1, 0]), (9, [3, 3, 3]), (20, [3, 3, 3])]
+)
+def test_the_first_blocks_use_the_lookahead_up(lookahead, futures):
+    assert spread_lookahead(3, 7, lookahead) == futures
+
+
+def tokens_of(config, frames, seed=0):
+    """Return random tokens of `frames` coarse frames: s and p `(1, frames, codebooks)`, g `(1, num_g)`."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(quantizer, *shape):
+        return torch.randint(quantizer.codebook_size, (1, *shape, quantizer.num_codebooks), generator=generator)
+
+    s = draw(config.semantic.quantizer, frames * (config.hop // config.hop_s))
+    p = draw(config.residual.quantizer, frames * (config.hop // config.hop_p))
+    return s, p, draw(config.global_.quantizer)
+
+
+def decoded(made, s, p, g, frames):
+    """Return what a row full of tokens decodes to: the samples of all but its first and last `EDGE` decoder frames."""
+    return made.decode(s, p, g, torch.tensor([[0, frames * made.config.hop]]))[0]
+
+
+@CONFIGS
+def test_a_sample_depends_on_the_decoder_context_and_on_nothing_else(config):
+    made = codec(config)
+    frames, at, hop = 30, 15, config.hop
+    context, fine, dec = made.decode_context_frames, made.decoder.context, config.decoder.hop
+    s, p, g = tokens_of(config, frames)
+    kept = slice(at * hop - EDGE * dec, (at + 1) * hop - EDGE * dec)
+    expected = decoded(made, s, p, g, frames)[kept]
+    other_s, other_p, _ = tokens_of(config, frames, 1)
+    for mine, other, factor in ((s, other_s, hop // config.hop_s), (p, other_p, hop // config.hop_p)):
+        inside = slice((at - context.past) * factor, (at + 1 + context.future) * factor)
+        other[:, inside] = mine[:, inside]
+    assert torch.equal(decoded(made, other_s, other_p, g, frames)[kept], expected)
+    factor, per_s = config.hop_s // dec, hop // config.hop_s
+    for number in ((at * hop // dec - fine.past) // factor, ((at + 1) * hop // dec - 1 + fine.future) // factor):
+        assert (at - context.past) * per_s <= number < (at + 1 + context.future) * per_s
+        changed = s.clone()
+        changed[0, number] = (changed[0, number] + 1) % config.semantic.quantizer.codebook_size
+        assert not torch.equal(decoded(made, changed, p, g, frames)[kept], expected)
+
+
+@CONFIGS
+def test_padding_around_a_clip_changes_nothing(config):
+    made = codec(config)
+    samples, before, after = 10 * config.hop - 123, 3 * config.hop, 5 * config.hop
+    x = F.pad(clip(samples), (0, 123))
+    alone = made.latents(x[None], torch.tensor([[0, samples]]))
+    padded = made.latents(F.pad(x, (before, after))[None], torch.tensor([[before, before + samples]]))
+    for stream in STREAMS:
+        hop = reach(made, stream)[0]
+        frames = -(-samples // hop)
+        ours, theirs = getattr(padded, stream)[:, before // hop :][:, :frames], getattr(alone, stream)[:, :frames]
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@CONFIGS
+def test_what_lies_beyond_a_clip_in_its_row_does_not_reach_its_tokens(config):
+    """Frames that hold no sample of the clip are masked, and `encode_clips` puts zeros into the one that it ends in."""
+    made = codec(config)
+    samples = 10 * config.hop
+    rows = [torch.cat([clip(samples), torch.zeros(240), tail]) for tail in (torch.zeros(4 * config.hop - 240), clip(4 * config.hop - 240, 5))]
+    one, other = (made.latents(row[None], torch.tensor([[0, samples]])) for row in rows)
+    for stream in STREAMS:
+        frames = samples // reach(made, stream)[0]
+        assert torch.equal(getattr(one, stream)[:, :frames], getattr(other, stream)[:, :frames])
+
+
+@CONFIGS
+def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
+    made = codec(config)
+    frames = 450
+    x = clip(frames * config.hop)
+    alone, (windowed,) = encoded(made, x), encode_clips(made, [x])
+    torch.testing.assert_close(windowed.s_latent, alone.s[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(windowed.p_latent, alone.p[0], rtol=0, atol=1e-4)
+    pooled = made.pooling.pooled(made.global_statistics(alone.g, torch.ones(1, alone.g.shape[1], 1)))
+    torch.testing.assert_close(made.pooling.pooled(windowed.statistics), pooled, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("missing", ["", "p", "g", "pg"])
+@CONFIGS
+def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, missing):
+    """The row of the one pass holds other tokens before and after the clip's: they must not count."""
+    made, frames, around = codec(config), 210, 3
+    s, p, g = tokens_of(config, frames + 2 * around)
+    p, g = None if "p" in missing else p, None if "g" in missing else g
+    start, samples = around * config.hop, frames * config.hop
+    row = made.decode(s, p, g, torch.tensor([[start, start + samples]]))[0]
+    first = start - EDGE * config.decoder.hop
+    own_s, own_p = (
+        None if tokens is None else tokens[0, start // hop : (start + samples) // hop] for tokens, hop in ((s, config.hop_s), (p, config.hop_p))
+    )
+    (windowed,) = decode_clips(made, [Tokens(own_s, own_p, None if g is None else g[0], samples)])
+    torch.testing.assert_close(windowed, row[first : first + samples], rtol=0, atol=1e-5)
+
+
+@CONFIGS
+def test_the_mask_marks_frames_that_hold_a_sample(config):
+    mask = codec(config).mask(torch.tensor([[0, 1], [640, 1281], [-5, 640], [100, 100], [639, 641]]), 4, 640)
+    assert mask[..., 0].tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
+
+
+@CONFIGS
+def test_the_graph_runs_on_any_device_that_torch_knows(config):
+    """On the meta device every operation only computes shapes: one that makes a tensor on the CPU would be refused."""
+    with torch.device("meta"):
+        made = Codec(config).eval()
+    assert {tensor.device.type for tensor in (*made.parameters(), *made.buffers())} == {"meta"}
+    frames = 20
+    valid = torch.tensor([[0, 7 * config.hop], [3, 9]], device="meta")
+    latents = made.latents(torch.zeros(2, frames * config.hop, device="meta"), valid)
+    assert isinstance(latents, Latents)
+    assert latents.s.shape == (2, frames * config.hop // config.hop_s, config.semantic.quantizer.dim)
+    assert latents.p.shape == (2, frames * config.hop // config.hop_p, config.residual.quantizer.dim)
+    s, p, g = (tokens.repeat(2, *[1] * (tokens.ndim - 1)).to("meta") for tokens in tokens_of(config, frames))
+    statistics = made.global_statistics(latents.g, made.mask(valid, latents.g.shape[1], reach(made, "g")[0]))
+    assert made.quantizer_g.quantize(made.global_latent(statistics))[0].shape == g.shape
+    assert made.quantizer_s.quantize(latents.s)[0].shape == s.shape
+    assert made.quantizer_p.quantize(latents.p)[0].shape == p.shape
+    for drop in ((), ("p",), ("g",)):
+        out = made.decode(s, None if "p" in drop else p, None if "g" in drop else g, valid)
+        assert (out.shape, out.device.type) == ((2, frames * config.hop - 2 * EDGE * config.decoder.hop), "meta")
+
+
+def test_every_row_of_a_batch_has_its_own_clip():
+    made = codec()
+    first, second = clip(20 * HOP, 1), F.pad(clip(15 * HOP - 7, 2), (0, 5 * HOP + 7))
+    valid = torch.tensor([[0, 20 * HOP], [0, 15 * HOP - 7]])
+    both = made.latents(torch.stack([first, second]), valid)
+    for row, x in enumerate((first, second)):
+        alone = made.latents(x[None], valid[row : row + 1])
+        torch.testing.assert_close(both.s[row], alone.s[0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(both.g[row], alone.g[0], rtol=0, atol=1e-5)
+
+
+def test_the_decoder_is_silent_where_there_are_no_tokens():
+    made = codec()
+    s, p, g = tokens_of(TINY, 30)
+    out = made.decode(s, p, g, torch.tensor([[0, 10 * HOP]]))[0]
+    quiet = 10 * HOP + 4 * 320  # two frames beyond the tokens sound, and their overlap
+    assert out[: 10 * HOP - 640].abs().max() > 0
+    assert not out[quiet:].any()
+
+
+def test_small_and_tiny_keep_their_size():
+    assert sum(value.numel() for value in codec().state_dict().values()) < 250_000  # 1 MB of float32
+    with torch.device("meta"):
+        small = Codec(preset("small"))
+    assert sum(value.numel() for value in small.state_dict().values()) <= 20_000_000
+
+
+@pytest.mark.gpu
+@CONFIGS
+def test_a_gpu_flips_few_tokens_and_decodes_the_same_samples(config):
+    cpu, gpu = tokenizer(config), tokenizer(config, device="cuda")
+    clips = [clip(samples, seed) for seed, samples in enumerate((RATE * 20, RATE * 7 + 13, 1, RATE * 9))]
+    ours, theirs = (made.encode(clips, sample_rate=RATE) for made in (cpu, gpu))
+    for stream in ("s", "p"):
+        tokens = [torch.cat([getattr(bundle, stream) for bundle in bundles]) for bundles in (ours, theirs)]
+        assert (tokens[0] != tokens[1]).float().mean() < 0.01
+    assert [bundle.numerics for bundle in theirs] == ["cuda/float32/torch"] * len(clips)
+    for one, other in zip(cpu.decode(ours), gpu.decode(ours), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
