@@ -20,6 +20,7 @@ from unitoken.cli.evaluate import CodecName, Metric
 from unitoken.cli.messages import UsageError
 from unitoken.cli.paths import plan
 from unitoken.config import preset
+from unitoken.errors import ModelError
 from unitoken.evaluate.codecs import CODEC2_MODES
 from unitoken.evaluate.table import METRICS
 from unitoken.hub import save_stored
@@ -397,6 +398,14 @@ def test_an_error_is_one_line(run, tmp_path):
     assert line.startswith(f"unitoken: unknown model '{tmp_path}/nowhere'; packaged models: ")
 
 
+def test_an_error_of_several_lines_is_one_line(run, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise ModelError("first\nsecond")
+
+    monkeypatch.setattr(Tokenizer, "from_pretrained", fail)
+    assert run("encode", clip(tmp_path / "a.wav"), code=1).stderr == "unitoken: first second\n"
+
+
 @pytest.mark.parametrize("arguments", [["encode"], ["encode", "no-such-file.wav"], ["nonsense"], ["encode", "--nonsense"], ["convert", __file__]])
 def test_wrong_usage_exits_with_2(arguments):
     assert CliRunner().invoke(app, arguments).exit_code == 2
@@ -453,8 +462,7 @@ def test_info_of_a_model(run, tokenizer, models):
     assert facts["fingerprint"] == tokenizer.fingerprint
     assert facts["bitrate"] == 300.0
     assert facts["global_bits"] == 8
-    codec = Codec(preset("tiny"))
-    assert facts["parameters"] == sum(tensor.numel() for tensor in codec.state_dict().values() if tensor.is_floating_point())
+    assert facts["parameters"] == sum(tensor.numel() for tensor in Codec(preset("tiny")).state_dict().values())
     assert f"fingerprint: {tokenizer.fingerprint}\n" in run("info", models[0]).stdout
 
 

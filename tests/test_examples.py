@@ -78,7 +78,9 @@ def test_encode_decode(run, model, clips):
 
 
 def test_encode_decode_writes_the_bundled_clip_into_demo(run, model):
-    assert run("examples/encode_decode.py", "--model", model)[-1] == "decoded:  demo/decoded.wav"
+    lines = run("examples/encode_decode.py", "--model", model)
+    assert lines[4:7] == ["| s | 96 | 25 | 576 | 151 |", "| p | 96 | 25 | 576 | 151 |", "| g | 2 | once | 8 | 2 |"]
+    assert lines[-1] == "decoded:  demo/decoded.wav"
     assert len(load_audio("demo/decoded.wav")[0]) == len(load_audio(AUDIO / "lady.flac")[0]) == 60960
 
 

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
 from unitoken.config import EncoderConfig, preset
+from unitoken.model import windowed
 from unitoken.model.codec import Codec, Latents
 from unitoken.model.decoder import EDGE
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
@@ -147,11 +148,11 @@ def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
     made = codec(config)
     frames = 450
     x = clip(frames * config.hop)
-    alone, (windowed,) = encoded(made, x), encode_clips(made, [x])
-    torch.testing.assert_close(windowed.s_latent, alone.s[0], rtol=0, atol=1e-4)
-    torch.testing.assert_close(windowed.p_latent, alone.p[0], rtol=0, atol=1e-4)
+    alone, (pieced,) = encoded(made, x), encode_clips(made, [x])
+    torch.testing.assert_close(pieced.s_latent, alone.s[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(pieced.p_latent, alone.p[0], rtol=0, atol=1e-4)
     pooled = made.pooling.pooled(made.global_statistics(alone.g, torch.ones(1, alone.g.shape[1], 1)))
-    torch.testing.assert_close(made.pooling.pooled(windowed.statistics), pooled, rtol=0, atol=1e-5)
+    torch.testing.assert_close(made.pooling.pooled(pieced.statistics), pooled, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("missing", ["", "p", "g", "pg"])
@@ -167,8 +168,8 @@ def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, miss
     own_s, own_p = (
         None if tokens is None else tokens[0, start // hop : (start + samples) // hop] for tokens, hop in ((s, config.hop_s), (p, config.hop_p))
     )
-    (windowed,) = decode_clips(made, [Tokens(own_s, own_p, None if g is None else g[0], samples)])
-    torch.testing.assert_close(windowed, row[first : first + samples], rtol=0, atol=1e-5)
+    (pieced,) = decode_clips(made, [Tokens(own_s, own_p, None if g is None else g[0], samples)])
+    torch.testing.assert_close(pieced, row[first : first + samples], rtol=0, atol=1e-5)
 
 
 @CONFIGS
@@ -210,13 +211,34 @@ def test_every_row_of_a_batch_has_its_own_clip():
         torch.testing.assert_close(both.g[row], alone.g[0], rtol=0, atol=1e-5)
 
 
-def test_the_decoder_is_silent_where_there_are_no_tokens():
-    made = codec()
+def test_the_decoder_sounds_as_far_beyond_its_tokens_as_frames_reach_that_overlap_them():
+    made, dec = codec(), TINY.decoder.hop
     s, p, g = tokens_of(TINY, 30)
-    out = made.decode(s, p, g, torch.tensor([[0, 10 * HOP]]))[0]
-    quiet = 10 * HOP + 4 * 320  # two frames beyond the tokens sound, and their overlap
-    assert out[: 10 * HOP - 640].abs().max() > 0
-    assert not out[quiet:].any()
+    out = made.decode(s, p, g, torch.tensor([[10 * HOP, 20 * HOP]]))[0]
+    sounding = out.nonzero()[:, 0] + EDGE * dec
+    # the first frame is two before the tokens' first and begins 1.5 hops early, with a zero of the Hann window
+    assert sounding[0] == 10 * HOP - 2 * dec - 3 * dec // 2 + 1
+    assert sounding[-1] == 20 * HOP + 2 * dec + 3 * dec // 2 - 1
+
+
+@CONFIGS
+def test_windows_computed_together_have_the_results_of_windows_computed_alone(config, monkeypatch):
+    """As on a GPU: several clips, null inputs and lengths in one batch."""
+    made, frames = codec(config), (60, 260, 52, 90, 55)
+    clips = [clip(number * config.hop - 5, number) for number in frames]
+    drop = ("", "", "p", "g", "p")
+    tokens = []
+    for number, one, missing in zip(frames, clips, drop, strict=True):
+        s, p, g = (stream[0] for stream in tokens_of(config, number, number))
+        tokens.append(Tokens(s, None if "p" in missing else p, None if "g" in missing else g, len(one)))
+    alone, waveforms = encode_clips(made, clips), decode_clips(made, tokens)
+    monkeypatch.setattr(windowed, "batch_size", lambda device: 3)
+    for one, other in zip(encode_clips(made, clips), alone, strict=True):
+        torch.testing.assert_close(one.s_latent, other.s_latent, rtol=0, atol=1e-4)
+        torch.testing.assert_close(one.p_latent, other.p_latent, rtol=0, atol=1e-4)
+        torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-4)
+    for one, other in zip(decode_clips(made, tokens), waveforms, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_small_and_tiny_keep_their_size():

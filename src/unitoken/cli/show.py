@@ -57,7 +57,7 @@ def model_facts(stored: Stored) -> Facts:
         "s": _stream(_local(config, "s"), config.sample_rate),
         "p": _stream(_local(config, "p"), config.sample_rate),
         "g": {"num_codebooks": config.global_.quantizer.num_codebooks, "codebook_size": config.global_.quantizer.codebook_size},
-        "parameters": sum(tensor.numel() for tensor in stored.state.values() if tensor.is_floating_point()),
+        "parameters": sum(tensor.numel() for tensor in stored.state.values()),
         "code_licence": config.code_licence,
         "weights_licence": config.weights_licence,
     }

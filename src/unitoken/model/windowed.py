@@ -82,7 +82,7 @@ def encode_clips(codec: Codec, clips: Sequence[Tensor]) -> list[Encoded]:
 
 def _encode_batch(codec: Codec, clips: Sequence[Tensor], batch: list[tuple[int, Window]], device: torch.device) -> Iterator[_Piece]:
     config, context, core = codec.config, codec.encode_context_frames, batch[0][1].core
-    waveform = torch.zeros(len(batch), (context.past + core + context.future) * config.hop)
+    waveform = torch.zeros(len(batch), (context.past + core + context.future) * config.hop, dtype=torch.float32)
     valid = torch.zeros(len(batch), 2, dtype=torch.int64)
     for row, (clip, window) in enumerate(batch):
         offset = (window.start - context.past) * config.hop
@@ -117,7 +117,8 @@ def _join(codec: Codec, pieces: list[_Piece], samples: int) -> Encoded:
     if not pieces:
         s, p = config.semantic.quantizer, config.residual.quantizer
         tokens = (torch.zeros(0, q.num_codebooks, dtype=torch.int64) for q in (s, p))
-        return Encoded(next(tokens), next(tokens), None, torch.zeros(0, s.dim), torch.zeros(0, p.dim))
+        latents = (torch.zeros(0, q.dim, dtype=torch.float32) for q in (s, p))
+        return Encoded(next(tokens), next(tokens), None, next(latents), next(latents))
     statistics = pieces[0].statistics
     for piece in pieces[1:]:
         statistics = statistics.merge(piece.statistics)
@@ -175,7 +176,7 @@ def decode_clips(codec: Codec, clips: Sequence[Tokens]) -> list[Tensor]:
             for row, (index, window) in enumerate(rows):
                 pieces[index][window.start] = waveform[row, : window.valid * hop]
     return [
-        torch.cat([held[start] for start in sorted(held)] or [torch.zeros(0)])[: clip.samples].contiguous()
+        torch.cat([held[start] for start in sorted(held)] or [torch.zeros(0, dtype=torch.float32)])[: clip.samples].contiguous()
         for held, clip in zip(pieces, clips, strict=True)
     ]
 

@@ -6,6 +6,7 @@ activations of its layers, which feature matching compares.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ class PeriodDiscriminator(nn.Module):
         self.period = period
         first, normed = settings.period_channels, settings.weight_norm
         dims = [1, first, min(512, 4 * first), min(512, 16 * first)]
-        steps = [_conv((before, after), (5, 1), (3, 1), normed) for before, after in zip(dims, dims[1:], strict=False)]
+        steps = [_conv((before, after), (5, 1), (3, 1), normed) for before, after in pairwise(dims)]
         self.layers = nn.ModuleList([*steps, _conv((dims[-1], dims[-1]), (5, 1), (1, 1), normed), _conv((dims[-1], 1), (3, 1), (1, 1), normed)])
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, list[Tensor]]:

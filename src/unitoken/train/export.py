@@ -100,9 +100,9 @@ def join_parts(listed: str | os.PathLike[str], target: str | os.PathLike[str] | 
     """
     listed = Path(listed)
     content = _list_of_pieces(listed)
-    target = listed.parent / content["name"] if target is None else Path(target)
-    replace_file(target, lambda temporary: _join(listed, content, temporary))
-    return target
+    path = listed.parent / content["name"] if target is None else Path(target)
+    replace_file(path, lambda temporary: _join(listed, content, temporary))
+    return path
 
 
 def _list_of_pieces(listed: Path) -> dict[str, Any]:
@@ -118,19 +118,15 @@ def _list_of_pieces(listed: Path) -> dict[str, Any]:
 
 def _join(listed: Path, content: dict[str, Any], target: Path) -> None:
     whole = hashlib.sha256()
-    try:
-        with target.open("wb") as file:
-            for piece in content["pieces"]:
-                path = listed.parent / piece["name"]
-                if not path.is_file():
-                    raise TrainError(f"{path} is missing; all {len(content['pieces'])} pieces must lie beside {listed.name}")
-                data = path.read_bytes()
-                if hashlib.sha256(data).hexdigest() != piece["sha256"]:
-                    raise TrainError(f"{path} is damaged: its SHA-256 is not the one in {listed.name}; copy it again")
-                whole.update(data)
-                file.write(data)
-        if whole.hexdigest() != content["sha256"]:
-            raise TrainError(f"{listed} is damaged: its pieces are right, the whole is not; copy the list again")
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+    with target.open("wb") as file:
+        for piece in content["pieces"]:
+            path = listed.parent / piece["name"]
+            if not path.is_file():
+                raise TrainError(f"{path} is missing; all {len(content['pieces'])} pieces must lie beside {listed.name}")
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != piece["sha256"]:
+                raise TrainError(f"{path} is damaged: its SHA-256 is not the one in {listed.name}; copy it again")
+            whole.update(data)
+            file.write(data)
+    if whole.hexdigest() != content["sha256"]:
+        raise TrainError(f"{listed} is damaged: its pieces are right, the whole is not; copy the list again")

@@ -39,16 +39,17 @@ def read_config(name_or_path: str | os.PathLike[str]) -> CodecConfig:
 
 
 def keep_config(run: Path, config: CodecConfig) -> None:
-    """Write the configuration into a run folder; several processes may do it at the same time.
+    """Write the configuration into a run folder, if it is not there already.
 
     Raises:
         TrainError: if the folder is another configuration's run.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / CONFIG
-    if path.is_file() and CodecConfig.from_json(path.read_text(encoding="utf-8")) != config:
+    if not path.is_file():
+        replace_file(path, lambda temporary: temporary.write_text(config.to_json() + "\n", encoding="utf-8"))
+    elif CodecConfig.from_json(path.read_text(encoding="utf-8")) != config:
         raise TrainError(f"{run} is a run of another configuration ({path.name} differs); choose another folder")
-    replace_file(path, lambda temporary: temporary.write_text(config.to_json() + "\n", encoding="utf-8"))
 
 
 def config_of(run: Path) -> CodecConfig:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -38,8 +39,9 @@ def _changed(held: Any, path: list[str], text: str, key: str) -> Any:
         _check(name, known, key)
         return dataclasses.replace(held, **{name: _changed(getattr(held, name), rest, text, key)})
     if _is_table(held):
-        _check(name, [entry[0] for entry in held], key)
-        return tuple((entry, _changed(value, rest, text, key) if entry == name else value) for entry, value in held)
+        table = dict(typing.cast("tuple[tuple[str, Any], ...]", held))
+        _check(name, list(table), key)
+        return tuple((table | {name: _changed(table[name], rest, text, key)}).items())
     raise TrainError(f"{key} goes too deep: there is nothing inside a {type(held).__name__}")
 
 
@@ -49,7 +51,7 @@ def _check(name: str, known: list[str], key: str) -> None:
 
 
 def _is_table(held: Any) -> bool:
-    return isinstance(held, tuple) and bool(held) and all(isinstance(entry, tuple) and isinstance(entry[0], str) for entry in held)
+    return isinstance(held, tuple) and any(isinstance(entry, tuple) for entry in typing.cast(tuple[Any, ...], held))
 
 
 def _parsed(held: Any, text: str, key: str) -> Any:

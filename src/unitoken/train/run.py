@@ -161,8 +161,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write: takes the temporary path.
     """
     temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:

@@ -1,0 +1,267 @@
+"""`unitoken train`: from recordings to a model folder, one command a step; every stage goes on where an earlier run of it stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .train_inputs import example_maker, find_device, one_device, open_pool, read_shard, run_settings
+
+app = typer.Typer(help="Train a tokenizer: pool, features, pitch, semantic, codebook, reconstruct, adversarial, export.", no_args_is_help=True)
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
+PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
+HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
+Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")]
+Minutes = Annotated[float, typer.Option(min=0.0, help="Length of this run; it saves and stops by itself.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
+Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
+Codes = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
+PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
+
+
+@app.command()
+def pool(
+    manifest: Annotated[Path, typer.Argument(help="TSV: path, source, speaker, language, transcript.")],
+    archives: Annotated[list[Path], typer.Argument(help="Tar files of the recordings, named as in the manifest.")],
+    output: Output,
+) -> None:
+    """Decode all recordings once into a training pool."""
+    from ..train.pool import build_pool
+
+    built = build_pool(manifest, archives, output)
+    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
+
+
+@app.command()
+def features(
+    pool: PoolFolder,
+    output: Output,
+    teacher: Annotated[str, typer.Option(help="Whisper, wav2vec 2.0, HuBERT or WavLM encoder: a folder or a Hub name.")],
+    layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
+    hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,
+    device: Device = None,
+) -> None:
+    """Compute a teacher's features of the pool, once; what is there already is kept."""
+    part = read_shard(shard)
+    import torch
+
+    from ..train.features import compute_features
+    from ..train.pool import Pool
+    from ..train.teachers import load_teacher
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    count = compute_features(Pool(pool), load_teacher(teacher, layer, device=place), output, hop=hop, shard=part)
+    typer.echo(f"features of {count} utterances: {output}")
+
+
+@app.command()
+def pitch(pool: PoolFolder, output: Output) -> None:
+    """Track the pitch of the pool."""
+    from ..train.pitch import compute_pitch
+    from ..train.pool import Pool
+
+    compute_pitch(Pool(pool), output)
+    typer.echo(f"pitch: {output}")
+
+
+@app.command()
+def semantic(
+    pool: PoolFolder,
+    output: Output,
+    features: Annotated[Path, typer.Option(help="Folder that `unitoken train features` wrote.")],
+    minutes: Minutes = 30.0,
+    valid_speakers: HeldOut = None,
+    noise: Noise = None,
+    config: Annotated[str, typer.Option(help="tiny, small, base, or a JSON file.")] = "small",
+    device: Device = None,
+    settings: Set = None,
+) -> None:
+    """Stage 0: the semantic encoder learns the teacher's features (one process)."""
+    from ..train.features import FeatureCache
+    from ..train.handover import keep_config, read_config
+    from ..train.noise import NoiseBank
+    from ..train.overrides import override
+    from ..train.semantic import SemanticSettings, train_semantic
+
+    run, own = run_settings(settings, minutes, 1e-3)
+    chosen, codec_config = override(SemanticSettings(run=run), own), read_config(config)
+    opened, utterances, _ = open_pool(pool, valid_speakers)
+    cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
+    keep_config(output, codec_config)
+    train_semantic(opened, utterances, cache, output, codec_config, chosen, noise=bank, device=one_device(device))
+    typer.echo(f"semantic run: {output}")
+
+
+@app.command()
+def codebook(
+    run: Annotated[Path, typer.Argument(help="Run folder of the semantic stage.")],
+    pool: PoolFolder,
+    output: Output,
+    valid_speakers: HeldOut = None,
+    config: Config = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of speech that the codebook is fitted to.")] = 400_000,
+    seed: Annotated[int, typer.Option(help="Of the fit and of the parts of the codec that are not trained yet.")] = 0,
+    device: Device = None,
+) -> None:
+    """Fit the semantic codebook, write a codec folder for the next stage, and the pool's semantic tokens beside it."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.codes import fit_codebook, tokenize_pool
+    from ..train.handover import join_codec, load_student, read_config
+
+    opened, utterances, _ = open_pool(pool, valid_speakers)
+    student = load_student(run, read_config(config) if config else None).to(one_device(device))
+    fitted = fit_codebook(student, opened, utterances, student.config.semantic.quantizer.codebook_size, frames=frames, seed=seed)
+    used = tokenize_pool(student, fitted, opened, output)
+    save_stored(output, student.config, join_codec(student, fitted.cpu(), seed=seed).state_dict(), dtype=torch.float32)
+    typer.echo(f"codebook of {len(fitted)}, {used:.1%} used; codec and tokens: {output}")
+
+
+@app.command()
+def reconstruct(
+    codec: Annotated[Path, typer.Argument(help="Codec folder that `unitoken train codebook` wrote.")],
+    pool: PoolFolder,
+    output: Output,
+    pitch: PitchFolder,
+    minutes: Minutes = 60.0,
+    codes: Codes = None,
+    valid_speakers: HeldOut = None,
+    noise: Noise = None,
+    device: Device = None,
+    settings: Set = None,
+) -> None:
+    """Stage 1: P, G and the decoder learn to rebuild speech; runs under torchrun too."""
+    from ..train import parallel
+    from ..train.handover import keep_config, load_codec
+    from ..train.overrides import override
+    from ..train.rebuild import train_reconstruction
+    from ..train.reconstruction import ReconstructionSettings
+
+    run, own = run_settings(settings, minutes, 8e-4)
+    chosen, loaded = override(ReconstructionSettings(), own), load_codec(codec)
+    maker = example_maker(loaded.config, pool, valid_speakers, codes or codec, pitch, noise, chosen, run.seed)
+    place = find_device(device)
+    if parallel.rank() == 0:
+        keep_config(output, loaded.config)
+    train_reconstruction(loaded, maker, output, chosen, run, device=place)
+    typer.echo(f"reconstruction run: {output}")
+
+
+@app.command()
+def adversarial(
+    run: Annotated[Path, typer.Argument(help="Run folder of the reconstruction stage.")],
+    pool: PoolFolder,
+    output: Output,
+    pitch: PitchFolder,
+    codes: Annotated[Path, typer.Option(help="Folder with the pool's semantic tokens: the one that `unitoken train codebook` wrote.")],
+    minutes: Minutes = 60.0,
+    valid_speakers: HeldOut = None,
+    noise: Noise = None,
+    config: Config = None,
+    device: Device = None,
+    settings: Set = None,
+) -> None:
+    """Stage 2: discriminators join the reconstruction; runs under torchrun too."""
+    from ..train import parallel
+    from ..train.adversarial import AdversarialSettings, train_adversarial
+    from ..train.handover import averaged_state, keep_config, load_codec, read_config
+    from ..train.overrides import override
+
+    shared, own = run_settings(settings, minutes, 2e-4)
+    chosen, loaded = override(AdversarialSettings(), own), load_codec(run, read_config(config) if config else None)
+    maker = example_maker(loaded.config, pool, valid_speakers, codes, pitch, noise, chosen.reconstruction, shared.seed)
+    place = find_device(device)
+    if parallel.rank() == 0:
+        keep_config(output, loaded.config)
+    train_adversarial(loaded, maker, output, chosen, shared, device=place, start=averaged_state(run))
+    typer.echo(f"adversarial run: {output}")
+
+
+CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
+
+
+@app.command()
+def export(
+    codec: CodecFolder,
+    output: Output,
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    config: Config = None,
+    clip: Annotated[Path | None, typer.Option(help="Recording that is encoded as a check; default: noise.")] = None,
+    weights_licence: Annotated[str | None, typer.Option(help="SPDX expression; default: the configuration's.")] = None,
+    max_part_mb: Annotated[float | None, typer.Option(help="Also write the weights in pieces of at most so many MB.")] = None,
+) -> None:
+    """Write a model folder in float16, load it again, and compare its tokens with the codec's."""
+    from ..audio import load_audio
+    from ..hub import WEIGHTS
+    from ..train.export import export_codec, split_file
+    from ..train.handover import load_codec, read_config
+
+    loaded = load_codec(codec, read_config(config) if config else None)
+    if weights_licence:
+        loaded.config = replace(loaded.config, weights_licence=weights_licence)
+    wave = load_audio(clip, sample_rate=loaded.config.sample_rate)[0] if clip else None
+    typer.echo(f"{export_codec(loaded, output, name=name, clip=wave)}  {output}")
+    if max_part_mb is not None:
+        typer.echo(f"pieces: {split_file(output / WEIGHTS, max_part_mb)}")
+
+
+@app.command()
+def split(
+    file: Annotated[Path, typer.Argument(help="Any file, such as a checkpoint.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the pieces; default: beside the file.")] = None,
+    max_part_mb: Annotated[float, typer.Option(help="Largest piece in MB.")] = 45.0,
+) -> None:
+    """Cut a file into pieces with checksums."""
+    from ..train.export import split_file
+
+    typer.echo(split_file(file, max_part_mb, output))
+
+
+@app.command()
+def join(
+    pieces: Annotated[Path, typer.Argument(help="The list NAME.pieces.json beside the pieces.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the old name beside the pieces.")] = None,
+) -> None:
+    """Put a file together again from its pieces."""
+    from ..train.export import join_parts
+
+    typer.echo(join_parts(pieces, output))
+
+
+@app.command()
+def validate(
+    codec: CodecFolder,
+    pool: PoolFolder,
+    valid_speakers: Annotated[Path, typer.Option(help="TSV of the held-out speakers, whose clips are measured.")],
+    limit: Annotated[int, typer.Option(min=1, help="Clips.")] = 40,
+    asr: Annotated[str | None, typer.Option(help="Whisper model for self-CER: a CTranslate2 folder or a name.")] = None,
+    config: Config = None,
+    device: Device = None,
+) -> None:
+    """Print measures on held-out speakers as JSON."""
+    from ..evaluate.words import load_whisper
+    from ..train.handover import load_codec, read_config
+    from ..train.validate import validate as measure
+
+    opened, _, held_out = open_pool(pool, valid_speakers)
+    loaded = load_codec(codec, read_config(config) if config else None).to(device or "cpu")
+    result = measure(loaded, opened, held_out, limit=limit, asr=load_whisper(asr) if asr else None)
+    typer.echo(json.dumps(result, indent=2))
+
+
+@app.command()
+def plot(
+    run: Annotated[Path, typer.Argument(help="Run folder of any stage.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to write; default: curves.png in the run folder.")] = None,
+    smooth: Annotated[float, typer.Option(help="0 to below 1: how much of the running mean stays at each row.")] = 0.9,
+) -> None:
+    """Draw the log of a run."""
+    from ..train.curves import plot_run
+
+    typer.echo(plot_run(run, output, smooth=smooth))

@@ -1,0 +1,85 @@
+"""What the training commands share: opening a pool, settings from the command line, the device, examples."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..errors import TrainError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..config import CodecConfig
+    from ..train.pool import Pool, Utterance
+    from ..train.reconstruction import ExampleMaker, ReconstructionSettings
+    from ..train.run import RunSettings
+
+
+def open_pool(pool: Path, held_out: Path | None) -> "tuple[Pool, list[Utterance], list[Utterance]]":
+    """Return a pool, its utterances for training and those of the held-out speakers."""
+    from ..train.pool import Pool, read_speakers, split_pool
+
+    opened = Pool(pool)
+    return opened, *split_pool(opened, read_speakers(held_out) if held_out else set())
+
+
+def find_device(given: str | None) -> "torch.device":
+    """Join the processes that torchrun started, if it did, and return the device asked for, or this process's own."""
+    import torch
+
+    from ..train import parallel
+
+    found = parallel.start()
+    return torch.device(given) if given else found
+
+
+def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float) -> "tuple[RunSettings, list[str]]":
+    """Return the settings that all stages share, and the assignments that are the stage's own."""
+    from ..train.overrides import override
+    from ..train.run import RunSettings
+
+    shared = [text.removeprefix("run.") for text in assignments or [] if text.startswith("run.")]
+    own = [text for text in assignments or [] if not text.startswith("run.")]
+    return override(RunSettings(minutes=minutes, learning_rate=learning_rate), shared), own
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """Return `i` and `n` of `i/n`."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise typer.BadParameter(f"a shard is i/n with i from 0 to n - 1, such as 0/2 and 1/2; got {text!r}")
+    return int(index), int(count)
+
+
+def one_device(given: str | None) -> "torch.device":
+    """Return the device of a stage that runs in one process.
+
+    Raises:
+        TrainError: if torchrun has started several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainError("this stage runs in one process; start it without torchrun, or with --nproc-per-node 1")
+    return find_device(given)
+
+
+def example_maker(
+    codec_config: "CodecConfig",
+    pool: Path,
+    valid_speakers: Path | None,
+    codes: Path,
+    pitch: Path,
+    noise: Path | None,
+    settings: "ReconstructionSettings",
+    seed: int,
+) -> "ExampleMaker":
+    """Return what draws the examples of stages 1 and 2."""
+    from ..train.codes import SemanticCodes
+    from ..train.noise import NoiseBank
+    from ..train.pitch import PitchCache
+    from ..train.reconstruction import ExampleMaker
+
+    opened, utterances, _ = open_pool(pool, valid_speakers)
+    tokens, tracked = SemanticCodes(codes, opened, codec_config.hop_s), PitchCache(pitch, opened)
+    return ExampleMaker(opened, utterances, tokens, tracked, codec_config, settings, NoiseBank(noise) if noise else None, seed)

@@ -1,0 +1,174 @@
+"""The documents are true: README code runs, commands parse, links lead somewhere, printed numbers are printed."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import unitoken
+from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
+from unitoken.cli import app
+from unitoken.cli.train import app as train_app
+from unitoken.config import preset
+from unitoken.hub import save_stored
+from unitoken.model.codec import Codec
+from unitoken.model.windowed import GRID
+from unitoken.model.windows import Window
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "audio" / "CREDITS.md"]
+NOTE = (ROOT / "docs" / "design" / "0003-model-small-1.md").read_text(encoding="utf-8")
+EXACTNESS = (ROOT / "docs" / "design" / "0002-exactness.md").read_text(encoding="utf-8")
+CLIPS = ROOT / "examples" / "audio"
+
+
+def blocks(text, language):
+    """Return the contents of the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(start):
+    """Return README's command lines that begin with some words, without them, split as a shell would."""
+    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[len(start.split()) :] for line in lines if line.startswith(f"{start} ")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder with the recordings that README speaks of; the packaged model is a tiny one."""
+    root = tmp_path / "weights"
+    config = dataclasses.replace(preset("tiny"), name=hub.DEFAULT_MODEL)
+    torch.manual_seed(0)
+    save_stored(root / hub.DEFAULT_MODEL, config, Codec(config).state_dict())
+    monkeypatch.setattr(hub, "WEIGHTS_ROOT", root)
+    work = tmp_path / "work"
+    (work / "recordings" / "day 1").mkdir(parents=True)
+    monkeypatch.chdir(work)
+    for target, name in (("talk", "lady"), ("a", "lady"), ("b", "patience"), ("b2", "patience")):
+        waveform, rate = load_audio(CLIPS / f"{name}.flac")
+        save_audio(f"{target}.wav", waveform[: 3 * rate // 2], rate)
+    shutil.copy("a.wav", "recordings/day 1/a.wav")
+    return work
+
+
+def test_readme_is_short_enough():
+    assert len(README.splitlines()) <= 200
+
+
+def test_readme_python_runs_as_written(folder):
+    quickstart, recipes = blocks(README, "python")
+    names = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(quickstart, "README quickstart", "exec"), names)  # noqa: S102 - the documents are ours
+    assert printed.getvalue() == f"{names['bundle']!r} torch.Size([38]) torch.Size([38]) torch.Size([2]) 25 300\n"
+    decoded, rate = load_audio("decoded.wav")
+    assert (len(decoded), rate) == (24000, 16000)
+    exec(compile(recipes, "README recipes", "exec"), names)  # noqa: S102
+    tok, a, b = names["tok"], names["a"], names["b"]
+    assert TokenBundle.load_many("two.utok") == [a, b] == tok.encode(["a.wav", "b.wav"])
+    assert torch.equal(names["converted"], tok.decode(a.replace(g=b.g)))
+    assert len(names["start"]) == 25
+    assert names["embeddings"].shape == (1, 64, 16)
+    assert names["frames"].shape == (38, 16)
+
+
+def test_readme_quickstart_is_six_lines():
+    assert len([line for line in blocks(README, "python")[0].splitlines() if line]) == 6
+
+
+def test_readme_commands_run(folder):
+    lines = [line for line in commands("unitoken") if line[0] != "train"]
+    assert [line[0] for line in lines] == ["encode", "decode", "convert", "info", "encode", "decode"]
+    for line in lines:
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 0, (line, result.output, result.exception)
+    tok = Tokenizer.from_pretrained()
+    assert TokenBundle.load("talk.utok") == tok.encode("talk.wav")
+    assert len(load_audio("again.wav")[0]) == len(load_audio("converted.wav")[0]) == 24000
+    assert TokenBundle.load("tokens/day 1/a.utok") == TokenBundle.load("talk.utok")
+    assert len(load_audio("decoded/day 1/a.flac")[0]) == 24000
+
+
+def test_readme_training_commands_parse():
+    group = get_command(train_app)
+    lines = commands("unitoken train")
+    assert [line[0] for line in lines] == ["pool", "features", "pitch", "semantic", "codebook", "reconstruct", "adversarial", "export"]
+    for name, *arguments in lines:
+        group.commands[name].make_context(name, arguments)
+
+
+def test_readme_evaluation_command_parses(folder):
+    (line,) = re.findall(r"<!-- quality table: unitoken evaluate (.*) -->", README)
+    Path("clips.tsv").touch()
+    get_command(app).commands["evaluate"].make_context("evaluate", shlex.split(line))
+
+
+def test_readme_states_what_small_1_is():
+    config = preset("small")
+    with torch.device("meta"):
+        codec, larger = Codec(config), Codec(preset("base"))
+    ahead, parameters, base = codec.receptive_field.future, *(sum(value.numel() for value in model.parameters()) for model in (codec, larger))
+    (row,) = [line for line in README.splitlines() if line.startswith(f"| `{config.name}`")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    s, p, g = config.semantic.quantizer, config.residual.quantizer, config.global_.quantizer
+    tokens = config.frame_rate_s * s.num_codebooks + config.frame_rate_p * p.num_codebooks
+    assert cells[1:4] == [f"{config.sample_rate // 1000} kHz", f"{config.frame_rate_s} Hz", str(tokens)]
+    assert cells[4] == f"S 1 x {s.codebook_size}, P 1 x {p.codebook_size}, G {g.num_codebooks} x {g.codebook_size}"
+    assert cells[5:8] == [f"{config.bitrate} b/s + {config.global_bits} bits an utterance", f"{ahead / 16:.0f} ms", f"{parameters / 1e6:.1f} M"]
+    assert cells[9] == config.weights_licence
+    assert f"`base` ({base / 1e6:.0f} M parameters)" in README
+
+
+@pytest.mark.parametrize("text", [README, *(path.read_text(encoding="utf-8") for path in DOCUMENTS[1:])], ids=[path.name for path in DOCUMENTS])
+def test_nobody_is_told_to_install_the_other_package(text):
+    assert re.findall(r"pip install[^\n`]*\bunitoken(?!-speech)[^\n`]*", text) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+    files = [target.partition("#")[0] for target in targets if not target.startswith(("http", "mailto:"))]
+    assert [name for name in files if not (path.parent / name).exists()] == []
+
+
+def test_the_model_note_prints_what_it_says():
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(blocks(NOTE, "python")[0], "0003", "exec"), {})  # noqa: S102
+    assert printed.getvalue() == blocks(NOTE, "text")[0]
+
+
+def test_the_exactness_note_states_the_grid_and_the_context():
+    with torch.device("meta"):
+        codec = Codec(preset("small"))
+    encode, decode = codec.encode_context_frames, codec.decode_context_frames
+    assert f"`small-1` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
+    assert f"computes `n + {encode.past + encode.future}` to encode and `n + {decode.past + decode.future}` to decode" in EXACTNESS
+    assert f"windows of {GRID.core} frames (8 s)" in EXACTNESS
+    assert f"in steps of {GRID.quantum} frames" in " ".join(EXACTNESS.split())
+    assert list(GRID.windows(50)) == [Window(0, 50, 50)]  # a clip of 2 s
+
+
+def test_the_exactness_note_runs():
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(blocks(EXACTNESS, "python")[0], "0002", "exec"), {})  # noqa: S102
+    assert re.findall(r"\((\d+),", printed.getvalue()) == ["1", "3", "4", "246"]
+
+
+def test_bundled_clips_are_credited_short_and_mono():
+    credits = (CLIPS / "CREDITS.md").read_text(encoding="utf-8")
+    recordings = sorted(path for path in CLIPS.iterdir() if path.suffix != ".md")
+    assert [path.name for path in recordings] == ["lady.flac", "patience.flac"]
+    for path in recordings:
+        info = unitoken.audio.audio_info(path)
+        assert (info.sample_rate, info.channels) == (16000, 1)
+        assert re.search(rf"`{path.name}` \| `[\d-]+` \| \d+ \| {info.seconds:.2f} \|", credits)
+    assert "CC BY 4.0" in credits

@@ -1,0 +1,130 @@
+"""The contracts of the token streams: on the CPU in float32, bit for bit, whatever else is in the batch and wherever the audio ends."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from models import HOP, RATE, VARIANTS, clip, codec, tokenizer
+from unitoken.model.windowed import GRID, encode_clips
+
+WINDOW = GRID.core * HOP
+QUANTUM = GRID.quantum * HOP
+
+# around frames, quanta and windows; more than a window is rare, since it is slow
+edges = st.sampled_from([0, 1, HOP, QUANTUM, 2 * QUANTUM]).flatmap(lambda edge: st.integers(max(0, edge - 2), edge + 2))
+lengths = edges | st.integers(0, 2 * QUANTUM) | st.just(WINDOW + 1)
+variants = st.sampled_from(sorted(VARIANTS))
+
+
+def clips_of(sizes):
+    return [clip(samples, seed) for seed, samples in enumerate(sizes)]
+
+
+def equal(one, other):
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("s", "p", "g")) and one.num_samples == other.num_samples
+
+
+@given(variants, st.lists(lengths, min_size=1, max_size=4), st.randoms(use_true_random=False))
+@example("tiny", [1, HOP + 1], None)
+@example("tiny", [5, WINDOW + 7, 0, QUANTUM], None)
+def test_tokens_of_a_batch_are_those_of_each_clip_alone_in_any_order(variant, sizes, random):
+    tok, clips = tokenizer(VARIANTS[variant]), clips_of(sizes)
+    alone = [tok.encode(one, sample_rate=RATE) for one in clips]
+    order = list(range(len(clips)))
+    if random is not None:
+        random.shuffle(order)
+    batch = tok.encode([clips[index] for index in order], sample_rate=RATE)
+    assert all(equal(bundle, alone[index]) for bundle, index in zip(batch, order, strict=True))
+
+
+@given(variants, lengths, st.lists(lengths, min_size=1, max_size=2))
+def test_longer_neighbours_change_no_token_and_no_sample(variant, samples, others):
+    tok, one = tokenizer(VARIANTS[variant]), clip(samples, 9)
+    neighbours = clips_of([samples + more for more in others])
+    alone = tok.encode(one, sample_rate=RATE)
+    together = tok.encode([neighbours[0], one, *neighbours[1:]], sample_rate=RATE)
+    assert equal(together[1], alone)
+    assert torch.equal(tok.decode(together)[1], tok.decode(alone))
+
+
+@given(variants, st.lists(st.tuples(lengths, st.sampled_from(["", "p", "g", "pg"])), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_samples_of_a_batch_are_those_of_each_bundle_alone_in_any_order(variant, kinds, random):
+    tok = tokenizer(VARIANTS[variant])
+    bundles = tok.encode(clips_of([samples for samples, _ in kinds]), sample_rate=RATE)
+    bundles = [bundle.replace(**dict.fromkeys(missing)) for bundle, (_, missing) in zip(bundles, kinds, strict=True)]
+    random.shuffle(bundles)
+    for waveform, bundle in zip(tok.decode(bundles), bundles, strict=True):
+        assert torch.equal(waveform, tok.decode(bundle))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_audio_beyond_the_context_changes_no_token_of_the_window_before(variant):
+    config = VARIANTS[variant]
+    window = GRID.core * config.hop
+    made, first = codec(config), clip(window + codec(config).encode_context_frames.future * config.hop)
+    tails = [torch.zeros(0), clip(1, 1), clip(5000, 2), clip(window + 3, 3), 100 * clip(40000, 4)]
+    encoded = encode_clips(made, [torch.cat([first, tail]) for tail in tails])
+    frames = window // config.hop_s, window // config.hop_p
+    for other in encoded[1:]:
+        assert torch.equal(other.s[: frames[0]], encoded[0].s[: frames[0]])
+        assert torch.equal(other.p[: frames[1]], encoded[0].p[: frames[1]])
+        assert torch.equal(other.s_latent[: frames[0]], encoded[0].s_latent[: frames[0]])
+
+
+def test_audio_within_the_context_does_change_the_window_before():
+    """Else the test above would hold nothing."""
+    made, first = codec(), clip(WINDOW + 200)
+    latents = [encode_clips(made, [torch.cat([first, tail])])[0].s_latent[: GRID.core] for tail in (clip(400, 1), clip(400, 2))]
+    assert not torch.equal(*latents)
+
+
+@given(variants, st.integers(0, 3 * HOP + 1))
+@example("slow s", 3 * HOP + 1)
+def test_decoding_gives_exactly_the_encoded_length(variant, samples):
+    config = VARIANTS[variant]
+    tok = tokenizer(config)
+    bundle = tok.encode(clip(samples), sample_rate=RATE)
+    assert bundle.num_samples == samples
+    assert (len(bundle.s), len(bundle.p)) == (-(-samples // config.hop_s), -(-samples // config.hop_p))
+    assert tok.decode(bundle).shape == (samples,)
+
+
+def test_every_length_up_to_three_frames_comes_back():
+    tok = tokenizer()
+    sizes = [*range(5), *range(5, 3 * HOP, 97), *(edge + step for edge in (HOP, 2 * HOP, 3 * HOP) for step in (-1, 0, 1))]
+    bundles = tok.encode([clip(samples) for samples in sizes], sample_rate=RATE)
+    assert [len(waveform) for waveform in tok.decode(bundles)] == sizes
+    assert [len(bundle.s) for bundle in bundles] == [-(-samples // HOP) for samples in sizes]
+
+
+THREADS = """
+import hashlib, sys
+import torch
+from unitoken.config import preset
+from unitoken.hub import Stored
+from unitoken.model.codec import Codec
+from unitoken.tokenizer import Tokenizer
+
+torch.manual_seed(0)
+tok = Tokenizer(Stored(preset("small"), Codec(preset("small")).state_dict(), "ab" * 16))
+bundle = tok.encode(0.1 * torch.randn(12 * 16000), sample_rate=16000, latents=True)
+streams = [bundle.s, bundle.p, bundle.g, *bundle.latents.values(), tok.decode(bundle)]
+print(torch.get_num_threads(), *(hashlib.sha256(stream.numpy().tobytes()).hexdigest()[:16] for stream in streams))
+"""
+
+
+@pytest.mark.slow
+def test_the_number_of_threads_changes_no_token_no_latent_and_no_sample():
+    outputs = []
+    for threads in ("1", "2"):
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_DYNAMIC": "FALSE"}
+        done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
+        count, *hashes = done.stdout.split()
+        assert count == threads
+        outputs.append(hashes)
+    assert outputs[0] == outputs[1]

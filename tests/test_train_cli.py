@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from trainset import TINY, buzz, count_steps, make_teacher, write_manifest, write_tar
+from unitoken import Tokenizer
+from unitoken.cli.train import app
+from unitoken.errors import TrainError
+
+SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_from_recordings_to_a_model(tmp_path, monkeypatch):
+    names = [f"s{number % 3}-{number}.flac" for number in range(6)]
+    rows = [(name, "bench", name[:2], "en", "") for name in names]
+    manifest = write_manifest(tmp_path / "m.tsv", rows)
+    archive = write_tar(tmp_path / "a.tar", [(name, buzz(0.8, 120 + 30 * i, i), 16000) for i, name in enumerate(names)])
+    valid = tmp_path / "valid.tsv"
+    valid.write_text("source\tspeaker\nbench\ts2\n")
+    pool, held_out = tmp_path / "pool", ["--valid-speakers", valid]
+    assert "6 utterances" in call("pool", manifest, archive, "-o", pool)
+    teacher = make_teacher("hubert", tmp_path / "teacher")
+    assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "0/2", "--layer", "1")
+    assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "1/2", "--layer", "1")
+    call("pitch", pool, "-o", tmp_path / "pitch")
+    count_steps(monkeypatch, 2)
+    small = ["--set", "batch=2", "--set", "seconds=0.5"]
+    call("semantic", pool, "--features", tmp_path / "f", "-o", tmp_path / "0", *held_out, "--config", "tiny", "--device", "cpu", *SET, *small)
+    assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
+    count_steps(monkeypatch, 2)
+    shared = ["--pitch", tmp_path / "pitch", *held_out, "--device", "cpu", *SET]
+    call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "weights.mel=2")
+    count_steps(monkeypatch, 1)
+    light = ["--set", "discriminators.channels=2", "--set", "reconstruction.batch=2", "--set", "warmup=0"]
+    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--codes", tmp_path / "codec", *shared, *light)
+    measures = json.loads(call("validate", tmp_path / "2", pool, *held_out, "--limit", "1"))
+    assert measures["clips"] == 1
+    call("plot", tmp_path / "1")
+    assert (tmp_path / "1" / "curves.png").is_file()
+    out = call("export", tmp_path / "2", "-o", tmp_path / "model", "--name", "mine-1", "--weights-licence", "CC-BY-4.0", "--max-part-mb", "0.05")
+    model = Tokenizer.from_pretrained(tmp_path / "model")
+    assert out.startswith(model.fingerprint)
+    assert (model.config.name, model.config.weights_licence) == ("mine-1", "CC-BY-4.0")
+    assert model.config.semantic == TINY.semantic
+    weights = tmp_path / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.unlink()
+    call("join", tmp_path / "model" / "model.safetensors.pieces.json")
+    assert weights.read_bytes() == whole
+    call("split", weights, "-o", tmp_path / "split", "--max-part-mb", "0.1")
+    assert len(list((tmp_path / "split").glob("model.safetensors.0*"))) == -(-len(whole) // 100_000)
+
+
+def test_an_unknown_setting_is_named_before_any_work(tmp_path):
+    with pytest.raises(TrainError, match="unknown setting 'batchh'"):
+        call("reconstruct", tmp_path / "codec", tmp_path / "pool", "-o", tmp_path / "1", "--pitch", tmp_path, "--set", "batchh=2")
+    with pytest.raises(TrainError, match="unknown setting 'warm'"):
+        call("semantic", tmp_path / "pool", "--features", tmp_path, "-o", tmp_path / "0", "--set", "run.warm=2")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2"])
+def test_a_wrong_shard_is_a_usage_error(tmp_path, shard):
+    result = CliRunner().invoke(app, ["features", str(tmp_path), "-o", str(tmp_path / "f"), "--teacher", "x", "--shard", shard])
+    assert result.exit_code == 2
+
+
+def test_the_semantic_stage_refuses_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    from unitoken.cli.train_inputs import one_device
+
+    with pytest.raises(TrainError, match="runs in one process"):
+        one_device("cpu")
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; from typer.testing import CliRunner; from unitoken.cli.train import app; r = CliRunner().invoke(app, ['semantic', '--help'])"
+    check = "sys.exit(r.exit_code or any(name in sys.modules for name in ('transformers', 'matplotlib', 'swift_f0', 'unitoken.train.run')))"
+    assert subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=False).returncode == 0

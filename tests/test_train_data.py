@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainset import buzz, make_pitch, make_pool, write_manifest, write_tar
+from unitoken.errors import TrainError
+from unitoken.train.augment import Perturbation, envelope, perturb, stretch
+from unitoken.train.batches import collate
+from unitoken.train.noise import NoiseBank
+from unitoken.train.pitch import PitchCache, compute_pitch
+from unitoken.train.pool import Pool, build_pool, read_speakers, split_pool, transcript_of
+from unitoken.train.sampling import Crop, SpeakerSampler
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return make_pool(tmp_path_factory.mktemp("data"))
+
+
+def test_a_pool_keeps_every_sample_and_row(pool):
+    assert len(pool) == 12
+    first = pool.utterances[4]
+    assert (first.path, first.who, first.transcript) == ("bench/s1/1.flac", ("bench", "s1"), "clip 4")
+    expected = np.rint(buzz(0.9, 180, 4) * 32768) / 32768
+    assert np.abs(pool.wave(first) - expected).max() <= 1 / 32768
+    assert np.array_equal(pool.wave(first, 100, 50), pool.wave(first)[100:150])
+    assert len(pool.wave(first, first.samples - 10, 50)) == 10
+    assert pool.hours == sum(u.samples for u in pool.utterances) / 16000 / 3600
+
+
+def test_a_pool_opens_again(pool):
+    again = Pool(pool.folder)
+    assert again.utterances == pool.utterances
+    assert np.array_equal(again.audio, pool.audio)
+
+
+def test_other_sample_rates_become_16_khz(tmp_path):
+    wave = np.sin(2 * np.pi * 440 * np.arange(48000) / 48000).astype(np.float32) * 0.5
+    built = build_pool(
+        write_manifest(tmp_path / "m.tsv", [("a.flac", "x", "y", "en", "")]),
+        [write_tar(tmp_path / "a.tar", [("a.flac", wave, 48000)])],
+        tmp_path / "p",
+    )
+    assert built.utterances[0].samples == 16000
+    assert np.abs(np.fft.rfft(built.wave(built.utterances[0]))).argmax() == 440
+
+
+@pytest.mark.parametrize("text", ['she said "no"', "a\\b", "[noise]", "caf\u00e9"])
+def test_transcripts_come_back_as_they_were(tmp_path, text):
+    rows = [("a.flac", "x", "y", "en", text)]
+    built = build_pool(write_manifest(tmp_path / "m.tsv", rows), [write_tar(tmp_path / "a.tar", [("a.flac", buzz(0.1, 200), 16000)])], tmp_path / "p")
+    assert built.utterances[0].transcript == transcript_of(text) == ("" if text == "[noise]" else text)
+
+
+def test_files_that_the_manifest_lacks_are_left_out(tmp_path):
+    archive = write_tar(tmp_path / "a.tar", [("a.flac", buzz(0.1, 200), 16000), ("b.flac", buzz(0.1, 200), 16000)])
+    rows = [("b.flac", "x", "y", "en", ""), ("c.flac", "x", "y", "en", "")]
+    assert [u.path for u in build_pool(write_manifest(tmp_path / "m.tsv", rows), [archive], tmp_path / "p").utterances] == ["b.flac"]
+    with pytest.raises(TrainError, match="no member of the 1 archives"):
+        build_pool(write_manifest(tmp_path / "m.tsv", rows[1:]), [archive], tmp_path / "q")
+    with pytest.raises(TrainError, match="1 paths stand twice"):
+        build_pool(write_manifest(tmp_path / "m.tsv", rows[:1] * 2), [archive], tmp_path / "q")
+
+
+@pytest.mark.parametrize("name", ["pool.tsv", "audio.i16"])
+def test_a_folder_that_is_no_pool_is_refused(tmp_path, name):
+    made = make_pool(tmp_path, 1, 1)
+    (made.folder / name).unlink()
+    with pytest.raises(TrainError, match=f"no training pool \\({name} is missing\\); make one with: unitoken train pool"):
+        Pool(made.folder)
+
+
+def test_parts_that_do_not_belong_together_are_refused(tmp_path):
+    made = make_pool(tmp_path, 1, 2)
+    with (made.folder / "audio.i16").open("ab") as file:
+        file.write(b"\0\0")
+    with pytest.raises(TrainError, match="build the pool again"):
+        Pool(made.folder)
+
+
+def test_held_out_speakers_are_never_drawn(pool, tmp_path):
+    listed = tmp_path / "valid.tsv"
+    listed.write_text("source\tspeaker\nbench\ts1\n")
+    train, held_out = split_pool(pool, read_speakers(listed))
+    assert {u.who for u in held_out} == {("bench", "s1")}
+    sampler = SpeakerSampler(train)
+    drawn = {crop.utterance.who for step in range(40) for crop in sampler.draw(step, 4, 8000, 640)}
+    assert drawn == {u.who for u in pool.utterances} - {("bench", "s1")}
+
+
+def test_a_wrong_list_of_speakers_is_refused(pool):
+    with pytest.raises(TrainError, match=r"\('bench', 'nobody'\).*another pool"):
+        split_pool(pool, {("bench", "nobody")})
+    with pytest.raises(TrainError, match="nothing is left"):
+        split_pool(pool, {u.who for u in pool.utterances})
+
+
+@given(st.integers(0, 1000), st.integers(0, 3))
+def test_draws_depend_on_seed_and_step_alone(pool, step, seed):
+    one, two = SpeakerSampler(pool.utterances, seed=seed), SpeakerSampler(pool.utterances, seed=seed)
+    two.draw(step + 1, 4, 8000, 640)
+    crops = one.draw(step, 4, 8000, 640)
+    assert crops == two.draw(step, 4, 8000, 640)
+    assert [c.samples for c in crops] == sorted((c.samples for c in crops), reverse=True)
+    for crop in crops:
+        assert crop.start % 640 == 0
+        assert crop.samples == min(8000, crop.utterance.samples)
+        assert crop.start + crop.samples <= crop.utterance.samples
+
+
+def test_seeds_differ_and_corpus_weights_count(pool):
+    assert SpeakerSampler(pool.utterances, seed=0).draw(0, 8, 8000, 640) != SpeakerSampler(pool.utterances, seed=1).draw(0, 8, 8000, 640)
+    chances = SpeakerSampler(pool.utterances, weights={"bench": 0.0}).chances
+    assert chances[:9].sum() == 0
+    assert chances.sum() == pytest.approx(1)
+
+
+def test_a_batch_is_padded_and_masked(pool):
+    crops = [Crop(pool.utterances[9], 640, 6000), Crop(pool.utterances[0], 0, 700)]
+    batch = collate(pool, crops, 640, None, (0, 0))
+    assert batch.clean.shape == (2, 6400)
+    assert batch.degraded.data_ptr() == batch.clean.data_ptr()
+    assert batch.mask[:, :, 0].sum(1).tolist() == [10, 2]
+    assert np.array_equal(batch.clean[0, :6000], pool.wave(pool.utterances[9], 640, 6000))
+    assert not batch.clean[1, 700:].any()
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory):
+    response = np.zeros(4000, np.float32)
+    response[[100, 900]] = 0.8, 0.4
+    hiss = 0.1 * np.random.default_rng(0).standard_normal(3000).astype(np.float32)
+    return NoiseBank(write_tar(tmp_path_factory.mktemp("noise") / "n.tar", [("noise/a.flac", hiss, 16000), ("rir-1/b.flac", response, 16000)]))
+
+
+def test_noise_is_mixed_at_5_to_30_db(bank):
+    wave, random = buzz(0.5, 200), np.random.default_rng(0)
+    assert (len(bank.noises), len(bank.rooms)) == (1, 1)
+    for _ in range(20):
+        added = bank.degrade(wave, random, room=0, noise=1) - wave
+        ratio = 10 * np.log10(np.mean(wave**2) / np.mean(added**2))
+        assert 4.9 <= ratio <= 30.1
+    assert np.array_equal(bank.degrade(wave, random, room=0, noise=0), wave)
+
+
+def test_a_room_adds_its_echo_without_delay(bank):
+    pulse = np.zeros(2000, np.float32)
+    pulse[0] = 1
+    echoed = bank.degrade(pulse, np.random.default_rng(0), room=1, noise=0)
+    assert np.flatnonzero(np.abs(echoed) > 0.1).tolist() == [0, 800]
+    assert np.sum(echoed**2) == pytest.approx(1, rel=1e-4)
+
+
+def test_noise_is_the_same_for_the_same_seed(pool, bank):
+    crops = [Crop(u, 0, u.samples) for u in pool.utterances]
+    one, two, other = (collate(pool, crops, 640, bank, (0, step)).degraded for step in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_an_archive_without_clips_is_refused(tmp_path):
+    with pytest.raises(TrainError, match="neither noise nor room responses"):
+        NoiseBank(write_tar(tmp_path / "empty.tar", []))
+
+
+def test_stretch_moves_a_tone():
+    spectrum = torch.zeros(2, 1, 321)
+    spectrum[:, :, 80] = 1
+    assert stretch(spectrum, torch.tensor([1.5, 0.5])).argmax(-1).flatten().tolist() == [120, 40]
+    assert torch.equal(stretch(spectrum, torch.ones(2)), spectrum)
+
+
+def test_the_envelope_is_smooth_and_follows_the_formants():
+    bins = torch.arange(321)
+    formants = 2 * torch.exp(-(((bins - 100) / 60) ** 2))
+    ripple = torch.cos(2 * torch.pi * bins / 4)  # 160 samples of quefrency
+    smooth = envelope((formants + ripple)[None, None])[0, 0]
+    assert (smooth - formants)[5:-5].abs().max() < 0.05
+
+
+def test_probability_zero_is_the_identity():
+    magnitudes = torch.rand(3, 5, 321)
+    settings = Perturbation(probability=0.0, low_pass=1.0)
+    assert (perturb(magnitudes, settings, torch.Generator().manual_seed(0)) - magnitudes).abs().max() < 1e-3
+
+
+def test_perturbation_repeats_and_moves_each_row_its_own_way():
+    magnitudes = torch.rand(1, 5, 321).expand(3, -1, -1)
+    one, two = (perturb(magnitudes, Perturbation(probability=1.0), torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(one, two)
+    assert (one > 0).all()
+    assert (one[0] - one[1]).abs().max() > 0.1
+
+
+def test_pitch_is_tracked_and_made_relative(pool, tmp_path):
+    compute_pitch(pool, tmp_path)
+    held = PitchCache(tmp_path, pool)
+    utterance = pool.utterances[10]  # a buzz of 300 Hz
+    frames = -(-utterance.samples // 320)
+    raw = held.data[held.starts[utterance.path] :][:frames].astype(np.float32)
+    assert np.exp(np.median(raw[raw > 0])) == pytest.approx(300, rel=0.02)
+    relative = held.get(utterance, 0, frames + 3)
+    assert np.isnan(relative[-3:]).all()
+    assert np.nanmean(relative) == pytest.approx(0, abs=1e-3)
+
+
+def test_pitch_of_another_pool_is_refused(pool, tmp_path):
+    make_pitch(make_pool(tmp_path / "other", 1, 1), tmp_path / "pitch")
+    with pytest.raises(TrainError, match="compute it for this pool"):
+        PitchCache(tmp_path / "pitch", pool)
+    with pytest.raises(TrainError, match="make it with: unitoken train pitch"):
+        PitchCache(tmp_path, pool)

@@ -1,0 +1,138 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from trainset import make_pool, make_teacher
+from unitoken.errors import MissingDependencyError, TrainError
+from unitoken.train.features import FeatureCache, at_hop, compute_features
+from unitoken.train.targets import Projection
+from unitoken.train.teachers import load_teacher
+
+KINDS = ("whisper", "wav2vec2", "hubert", "wavlm")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("teachers")
+    return {kind: make_teacher(kind, root / kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return make_pool(tmp_path_factory.mktemp("data"), 3, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_gives_features_at_its_rate(folders, kind):
+    teacher = load_teacher(folders[kind])
+    assert (teacher.name, teacher.dim, teacher.frame_rate) == (f"{kind}#2", 24, 50)
+    for samples in (16000, 12345):
+        found = teacher.features(0.1 * torch.randn(2, samples, generator=torch.Generator().manual_seed(0)))
+        assert found.shape == (2, samples * 50 // 16000, 24)
+        assert found.dtype == torch.float32
+        assert not found.requires_grad
+    assert (found[0] - found[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_differ_and_are_checked(folders, kind):
+    wave = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    first, last = load_teacher(folders[kind], 0).features(wave), load_teacher(folders[kind], 2).features(wave)
+    assert not torch.equal(first, last)
+    assert torch.equal(last, load_teacher(folders[kind]).features(wave))
+    with pytest.raises(TrainError, match="has layers 0 to 2, not 3"):
+        load_teacher(folders[kind], 3)
+
+
+def test_whisper_agrees_with_transformers_on_30_s(folders):
+    import transformers
+
+    wave = 0.1 * torch.randn(1, 26 * 16000, generator=torch.Generator().manual_seed(0))
+    ours = load_teacher(folders["whisper"])
+    theirs = transformers.WhisperFeatureExtractor.from_pretrained(folders["whisper"])(wave[0].numpy(), sampling_rate=16000, return_tensors="pt")
+    mel = ours.log_mel(wave)
+    assert (mel[..., :2590] - theirs["input_features"][..., :2590]).abs().max() < 1e-3
+    with pytest.raises(TrainError, match=r"30\.0 s is longer"):
+        ours.features(torch.zeros(1, 30 * 16000))
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(TrainError, match="bert model; teachers are whisper, wav2vec2, hubert and wavlm"):
+        load_teacher(tmp_path)
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(MissingDependencyError, match=r"unitoken-speech\[teachers\]"):
+        load_teacher("any")
+
+
+def test_features_are_averaged_to_the_hop():
+    features = torch.arange(5.0)[:, None].expand(-1, 2)
+    assert at_hop(features, 50, 4, 640)[:, 0].tolist() == [0.5, 2.5, 4.0, 4.0]
+    assert at_hop(features[:0], 50, 2, 640).tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(TrainError, match="a teacher at 50 Hz cannot be averaged into frames of 500 samples"):
+        at_hop(features, 50, 4, 500)
+
+
+def test_two_shards_fill_one_cache(pool, folders, tmp_path):
+    teacher = load_teacher(folders["hubert"])
+    assert compute_features(pool, teacher, tmp_path, shard=(0, 2)) == 3
+    with pytest.raises(TrainError, match="3 utterances have no features yet"):
+        FeatureCache(tmp_path, pool)
+    assert compute_features(pool, teacher, tmp_path, shard=(1, 2)) == 3
+    cache = FeatureCache(tmp_path, pool)
+    assert (cache.dim, cache.hop, cache.teacher) == (24, 640, "hubert#2")
+    for utterance in pool.utterances:
+        frames = -(-utterance.samples // 640)
+        expected = at_hop(teacher.features(torch.from_numpy(pool.wave(utterance))[None])[0], 50, frames, 640)
+        assert np.array_equal(cache.get(utterance, 0, frames + 5), expected.half().numpy())
+        assert np.array_equal(cache.get(utterance, 3, 4), expected.half().numpy()[3:7])
+
+
+def test_an_interrupted_cache_goes_on(pool, folders, tmp_path):
+    teacher = load_teacher(folders["hubert"])
+    calls, features = [], teacher.features
+
+    def stop_at_third(wave):
+        calls.append(wave)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return features(wave)
+
+    teacher.features = stop_at_third
+    with pytest.raises(KeyboardInterrupt):
+        compute_features(pool, teacher, tmp_path)
+    teacher.features = features
+    assert compute_features(pool, teacher, tmp_path) == 4
+    assert compute_features(pool, teacher, tmp_path) == 0
+
+
+def test_features_of_something_else_are_refused(pool, folders, tmp_path):
+    compute_features(pool, load_teacher(folders["hubert"]), tmp_path / "a")
+    with pytest.raises(TrainError, match="choose another folder"):
+        compute_features(pool, load_teacher(folders["wavlm"]), tmp_path / "a")
+    with pytest.raises(TrainError, match="compute them for this pool"):
+        FeatureCache(tmp_path / "a", make_pool(tmp_path / "other", 1, 1))
+    with pytest.raises(TrainError, match="make them with: unitoken train features"):
+        FeatureCache(tmp_path, pool)
+
+
+def test_targets_are_white_principal_axes(pool, folders, tmp_path):
+    teacher = load_teacher(folders["hubert"])
+    compute_features(pool, teacher, tmp_path)
+    cache = FeatureCache(tmp_path, pool)
+    fitted = Projection.fit(cache, 24)
+    targets = fitted(torch.from_numpy(np.array(cache.data)))
+    covariance = targets.T @ targets / len(targets)
+    assert fitted.kept == pytest.approx(1, abs=1e-5)
+    assert covariance.diagonal().mean() == pytest.approx(1, rel=0.05)
+    assert (covariance - covariance.diagonal().diag()).abs().max() < 0.02
+    assert (covariance.diagonal().diff() <= 1e-3).all()
+    fitted.save(tmp_path / "p.safetensors")
+    again = Projection.load(tmp_path / "p.safetensors")
+    assert torch.equal(again.axes, fitted.axes)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []

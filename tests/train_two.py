@@ -1,0 +1,52 @@
+"""What each process of the test with two processes runs: a few steps of both stages; it writes down the weights it ends with."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from test_train_stages import OPPOSE, REBUILD
+from trainset import RUN, TINY, make_codec
+from unitoken.train import adversarial, parallel, rebuild
+from unitoken.train.codes import SemanticCodes
+from unitoken.train.pitch import PitchCache
+from unitoken.train.pool import Pool
+from unitoken.train.reconstruction import ExampleMaker
+from unitoken.train.run import Clock, WeightAverage
+
+
+def weights(module):
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def main(pool, codes, pitch, out):
+    parallel.start()
+    opened = Pool(pool)
+    tokens, tracked = SemanticCodes(codes, opened, TINY.hop_s), PitchCache(pitch, opened)
+    maker = ExampleMaker(opened, opened.utterances, tokens, tracked, TINY, REBUILD, None, 0)
+    run, taken, modules = dataclasses.replace(RUN, cooldown=1.0, minutes=0.2), [], []
+    Clock.over = property(lambda self: len(taken) >= 4)
+    update = WeightAverage.update
+
+    def count(self, module):
+        taken.append(1)
+        modules.append(module)
+        update(self, module)
+
+    WeightAverage.update = count
+    codec = make_codec()
+    if parallel.rank() == 0:
+        save_file({f"codec.{key}": value for key, value in weights(codec).items()}, out / "reconstruction-start.safetensors")
+    rebuild.train_reconstruction(codec, maker, out / "1", REBUILD, run)
+    save_file(weights(modules[-1]), out / f"reconstruction-{parallel.rank()}.safetensors")
+    if parallel.rank() == 0:
+        save_file({f"codec.{key}": value for key, value in weights(codec).items()}, out / "adversarial-start.safetensors")
+    taken.clear()
+    adversarial.train_adversarial(codec, maker, out / "2", OPPOSE, run)
+    ended = {key.removeprefix("rebuilder."): value for key, value in weights(modules[-1]).items()}
+    save_file(ended, out / f"adversarial-{parallel.rank()}.safetensors")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
