@@ -34,6 +34,13 @@ def test_an_exported_codec_encodes_as_the_rounded_one(tmp_path):
     assert export_codec(codec, tmp_path / "again", name="mine-1", clip=wave) == fingerprint
 
 
+def test_the_check_is_made_with_rounded_weights(tmp_path):
+    codec = make_codec()
+    codec.quantizer_p.codebook.copy_(1 + 1e-5 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))  # all equal in float16
+    export_codec(codec, tmp_path, name="mine-1")
+    assert not Tokenizer.from_pretrained(tmp_path).encode(buzz(1, 150), sample_rate=16000).p.any()
+
+
 def test_an_export_that_encodes_otherwise_is_refused(tmp_path, monkeypatch):
     class Other(Tokenizer):
         @classmethod

@@ -81,7 +81,8 @@ def semantic(
     device: Device = None,
     settings: Set = None,
 ) -> None:
-    """Stage 0: the semantic encoder learns the teacher's features (one process)."""
+    """Stage 0: the semantic encoder learns the teacher's features; runs under torchrun too."""
+    from ..train import parallel
     from ..train.features import FeatureCache
     from ..train.handover import keep_config, read_config
     from ..train.noise import NoiseBank
@@ -92,8 +93,10 @@ def semantic(
     chosen, codec_config = override(SemanticSettings(run=run), own), read_config(config)
     opened, utterances, _ = open_pool(pool, valid_speakers)
     cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
-    keep_config(output, codec_config)
-    train_semantic(opened, utterances, cache, output, codec_config, chosen, noise=bank, device=one_device(device))
+    place = find_device(device)
+    if parallel.rank() == 0:
+        keep_config(output, codec_config)
+    train_semantic(opened, utterances, cache, output, codec_config, chosen, noise=bank, device=place)
     typer.echo(f"semantic run: {output}")
 
 
@@ -105,6 +108,7 @@ def codebook(
     valid_speakers: HeldOut = None,
     config: Config = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of speech that the codebook is fitted to.")] = 400_000,
+    flatten: Annotated[float, typer.Option(min=0, max=1, help="How far the latent's dimensions are brought to equal variance first.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the fit and of the parts of the codec that are not trained yet.")] = 0,
     device: Device = None,
 ) -> None:
@@ -117,7 +121,8 @@ def codebook(
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
     student = load_student(run, read_config(config) if config else None).to(one_device(device))
-    fitted = fit_codebook(student, opened, utterances, student.config.semantic.quantizer.codebook_size, frames=frames, seed=seed)
+    size = student.config.semantic.quantizer.codebook_size
+    fitted = fit_codebook(student, opened, utterances, size, frames=frames, flatten=flatten, seed=seed)
     used = tokenize_pool(student, fitted, opened, output)
     save_stored(output, student.config, join_codec(student, fitted.cpu(), seed=seed).state_dict(), dtype=torch.float32)
     typer.echo(f"codebook of {len(fitted)}, {used:.1%} used; codec and tokens: {output}")

@@ -37,7 +37,8 @@ def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
         codebook: float32 `(size, dim)`.
     """
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c.
-    scores = torch.addmm((codebook**2).sum(1), latent.reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
+    with torch.autocast(latent.device.type if latent.device.type != "meta" else "cpu", enabled=False):
+        scores = torch.addmm((codebook**2).sum(1), latent.float().reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
     return scores.argmin(1).view(latent.shape[:-1])
 
 
@@ -141,7 +142,7 @@ class GumbelQuantizer(nn.Module):
 class FiniteScalarQuantizer(nn.Module):
     """Each dimension bounded and rounded to a few levels; a token numbers a codebook's levels (Mentzer et al., arXiv 2309.15505).
 
-    With `L` levels a dimension takes the values `-1, ..., 1` in `L - 1` equal steps.
+    With `L` levels a dimension takes the values `-1, ..., 1` in `L - 1` equal steps. Up to 8 levels, quantizing a codeword gives its token again.
 
     Args:
         config: `levels` of one codebook and `num_codebooks`.

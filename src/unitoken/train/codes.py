@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import TrainError
+from ..files import replacing
 from ..model.codec import Codec
 from ..nn.quantize import nearest
 from ..units import frames_for
@@ -29,8 +30,23 @@ def student_latents(student: SemanticStudent | Codec, wave: Tensor) -> Tensor:
     return student.semantic(student.front_end(padded), torch.ones(1, frames, 1, device=wave.device))[0].float()
 
 
-def fit_codebook(student: SemanticStudent, pool: Pool, utterances: list[Utterance], size: int, *, frames: int = 400_000, seed: int = 0) -> Tensor:
+@torch.no_grad()
+def fit_codebook(
+    student: SemanticStudent, pool: Pool, utterances: list[Utterance], size: int, *, frames: int = 400_000, flatten: float = 0.5, seed: int = 0
+) -> Tensor:
     """Return a k-means codebook, float32 `(size, dim)`, of the student's output on random utterances.
+
+    The targets' principal axes differ much in variance, and distances would hear little but the first ones. So each dimension of the student's
+    output is divided by its standard deviation to the power `flatten` first, in the student's last layer, for good.
+
+    Args:
+        student: of the semantic stage; its output layer is scaled.
+        pool: the audio.
+        utterances: what to choose from.
+        size: codewords.
+        frames: about how many to fit to.
+        flatten: 0 leaves the variances as they are, 1 makes them equal.
+        seed: of the choice and of k-means.
 
     Raises:
         TrainError: if the utterances have fewer frames than the codebook has codewords.
@@ -43,7 +59,14 @@ def fit_codebook(student: SemanticStudent, pool: Pool, utterances: list[Utteranc
             break
     if count < size:
         raise TrainError(f"{count} frames cannot make {size} codewords; train on more speech or choose a smaller codebook")
-    return kmeans(torch.cat(latents), size, seed=seed)
+    points = torch.cat(latents)
+    scale = (points.std(0) + 1e-5) ** -flatten
+    out = student.semantic.out
+    if out is None:
+        raise TrainError("a semantic encoder without an output layer has no latent to quantize; set the quantizer's dim")
+    out.weight.mul_(scale[:, None])
+    out.bias.mul_(scale)
+    return kmeans(points * scale, size, seed=seed)
 
 
 class SemanticCodes:
@@ -78,11 +101,10 @@ def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool
     """Write the S tokens of a whole pool and return the share of the codebook that they use."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    used, temporary = torch.zeros(len(codebook), dtype=torch.bool), folder / (DATA + ".part")
-    with temporary.open("wb") as file:
+    used = torch.zeros(len(codebook), dtype=torch.bool)
+    with replacing(folder / DATA) as temporary, temporary.open("wb") as file:
         for utterance in pool.utterances:
             index = nearest(student_latents(student, torch.from_numpy(pool.wave(utterance)).to(codebook.device)), codebook).cpu()
             used[index] = True
             file.write(index.numpy().astype("<u2").tobytes())
-    temporary.replace(folder / DATA)
     return float(used.float().mean())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import TrainError, missing_extra
-from .run import replace_file
+from ..files import replacing
 
 LOG, HIDDEN = "log.csv", ("step", "time")
 
@@ -75,5 +75,6 @@ def plot_run(folder: str | os.PathLike[str], target: str | os.PathLike[str] | No
         axes.grid(alpha=0.3)
     path = Path(folder) / "curves.png" if target is None else Path(target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: figure.savefig(temporary, dpi=110, format="png"))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     return path

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError, TrainError
+from ..files import replacing
 from ..hub import Stored, save_stored
 from ..model.codec import Codec
 from ..tokenizer import Tokenizer
-from .run import replace_file
 
 PIECES = ".pieces.json"
 
@@ -77,11 +77,13 @@ def split_file(path: str | os.PathLike[str], max_part_mb: float, folder: str | o
         while data := file.read(limit):
             whole.update(data)
             piece = folder / f"{path.name}.{len(pieces):03d}"
-            replace_file(piece, lambda temporary, data=data: temporary.write_bytes(data))
+            with replacing(piece) as temporary:
+                temporary.write_bytes(data)
             pieces.append({"name": piece.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
     listed = folder / (path.name + PIECES)
     text = json.dumps({"name": path.name, "sha256": whole.hexdigest(), "pieces": pieces}, indent=2)
-    replace_file(listed, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    with replacing(listed) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return listed
 
 
@@ -101,7 +103,8 @@ def join_parts(listed: str | os.PathLike[str], target: str | os.PathLike[str] | 
     listed = Path(listed)
     content = _list_of_pieces(listed)
     path = listed.parent / content["name"] if target is None else Path(target)
-    replace_file(path, lambda temporary: _join(listed, content, temporary))
+    with replacing(path) as temporary:
+        _join(listed, content, temporary)
     return path
 
 

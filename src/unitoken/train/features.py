@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import TrainError
+from ..files import replacing
 from ..units import frames_for
 from .offsets import frame_offsets
 from .pool import Pool, Utterance
@@ -117,9 +118,8 @@ def _claim(folder: Path, meta: Mapping[str, object], utterances: int) -> None:
         for name, size in ((DATA, int(str(meta["frames"])) * int(str(meta["dim"])) * 2), (DONE, utterances)):
             with (folder / name).open("ab") as file:
                 file.truncate(size)
-        temporary = path.with_name(f"{META}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(meta), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(meta), encoding="utf-8")
     held = json.loads(path.read_text(encoding="utf-8"))
     if held != meta:
         raise TrainError(f"{folder} holds features of {held}, not of {meta}; choose another folder")

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..config import PRESETS, CodecConfig, preset
 from ..errors import TrainError
+from ..files import replacing
 from ..hub import CONFIG as STORED
 from ..hub import load_into, load_stored
 from ..model.codec import Codec
-from .run import replace_file
 from .semantic import SemanticStudent
 
 CONFIG, AVERAGE = "codec.json", "average.safetensors"
@@ -47,7 +47,8 @@ def keep_config(run: Path, config: CodecConfig) -> None:
     run.mkdir(parents=True, exist_ok=True)
     path = run / CONFIG
     if not path.is_file():
-        replace_file(path, lambda temporary: temporary.write_text(config.to_json() + "\n", encoding="utf-8"))
+        with replacing(path) as temporary:
+            temporary.write_text(config.to_json() + "\n", encoding="utf-8")
     elif CodecConfig.from_json(path.read_text(encoding="utf-8")) != config:
         raise TrainError(f"{run} is a run of another configuration ({path.name} differs); choose another folder")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TrainError, missing_extra
+from ..files import replacing
 from ..units import frames_for
 from .offsets import frame_offsets
 from .pool import Pool, Utterance
@@ -57,8 +58,7 @@ def compute_pitch(pool: Pool, folder: str | os.PathLike[str]) -> None:
     tracker = SwiftF0(threads=1)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (DATA + ".part")
-    with temporary.open("wb") as file:
+    with replacing(folder / DATA) as temporary, temporary.open("wb") as file:
         for utterance in pool.utterances:
             frames = frames_for(utterance.samples, HOP)
             wave = np.pad(pool.wave(utterance), (0, max(0, 4096 - utterance.samples)))
@@ -68,4 +68,3 @@ def compute_pitch(pool: Pool, folder: str | os.PathLike[str]) -> None:
             at = np.clip(np.rint((np.arange(frames) * 0.02 + 0.01) / 0.016), 0, max(len(f0) - 1, 0)).astype(int)
             held = f0[at] if len(f0) else np.zeros(frames)
             file.write(np.where(held > 0, np.log(np.maximum(held, 1)), 0).astype("<f2").tobytes())
-    temporary.replace(folder / DATA)

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..audio import load_audio
 from ..errors import TrainError
+from ..files import replacing
 
 AUDIO, INDEX = "audio.i16", "pool.tsv"
 COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples")
@@ -143,21 +144,20 @@ def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.Pat
     if len(rows) != len(listed):
         raise TrainError(f"{manifest}: {len(listed) - len(rows)} paths stand twice; paths must be unique")
     start, done = 0, list[dict[str, Any]]()
-    with (folder / (AUDIO + ".part")).open("wb") as audio:
-        for name, data in _members([Path(a) for a in archives]):
-            if name not in rows:
-                continue
-            wave = load_audio(io.BytesIO(data), sample_rate=16000)[0].numpy()
-            audio.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
-            row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
-            done.append({**row, "start": start, "samples": len(wave)})
-            start += len(wave)
-    if not done:
-        raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
-    with (folder / (INDEX + ".part")).open("w", encoding="utf-8", newline="") as file:
-        writer: csv.DictWriter[str] = csv.DictWriter(file, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(done)
-    for name in (AUDIO, INDEX):
-        (folder / (name + ".part")).replace(folder / name)
+    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
+        with audio.open("wb") as file:
+            for name, data in _members([Path(a) for a in archives]):
+                if name not in rows:
+                    continue
+                wave = load_audio(io.BytesIO(data), sample_rate=16000)[0].numpy()
+                file.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
+                row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
+                done.append({**row, "start": start, "samples": len(wave)})
+                start += len(wave)
+        if not done:
+            raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
+        with index.open("w", encoding="utf-8", newline="") as table:
+            writer: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(done)
     return Pool(folder)

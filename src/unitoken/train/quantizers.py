@@ -93,6 +93,13 @@ class AveragingTrainer(nn.Module):
         config = quantizer.config
         self.levels = nn.ModuleList(Averages(config.codebook_size, config.dim) for _ in range(config.num_codebooks))
 
+    @property
+    def perplexity(self) -> float:
+        """Perplexity of the averaged use of the first codebook, as a share of its size."""
+        counts = self.levels[0].get_buffer("counts")
+        shares = counts / counts.sum().clamp_min(1e-9)
+        return float(torch.exp(-(shares * torch.log(shares + 1e-12)).sum()) / len(counts))
+
     def forward(self, latent: Tensor, mask: Tensor) -> Quantized:
         """Quantize with a straight-through gradient; in training mode the codebooks move."""
         latent = latent.float()

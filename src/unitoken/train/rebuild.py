@@ -7,6 +7,7 @@ import torch
 from ..model.codec import Codec
 from . import parallel
 from .loop import descend, run_loop
+from .quantizers import AveragingTrainer
 from .reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
 from .run import RunSettings
 
@@ -43,7 +44,10 @@ def train_reconstruction(
         losses, _, mask = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
         total = module.total(losses)
         norm = descend(optimizer, module, total, number)
-        return {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}, float(mask.sum()) / codec.config.sample_rate
+        values = {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}
+        if isinstance(module.trainer_p, AveragingTrainer):
+            values["perplexity_p"] = torch.tensor(module.trainer_p.perplexity)
+        return values, float(mask.sum()) / codec.config.sample_rate
 
     average = run_loop(folder, module, [optimizer], run, step)
     module.load_state_dict(average.state)

@@ -3,10 +3,9 @@
 import csv
 import json
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import TrainError
+from ..files import replacing
 
 
 @dataclass(frozen=True)
@@ -147,26 +147,14 @@ def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
     folder.mkdir(parents=True, exist_ok=True)
     # Modules may hold one tensor under two names; safetensors refuses that, so copies are written.
     state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in module.state_dict().items()}
-    replace_file(folder / "model.safetensors", lambda path: save_file(state, path))
-    replace_file(folder / "average.safetensors", lambda path: save_file(average.state, path))
-    replace_file(folder / "optimizer.pt", lambda path: torch.save([o.state_dict() for o in optimizers], path))
-    replace_file(folder / "step.json", lambda path: path.write_text(json.dumps({"step": step, "average_steps": average.steps})))
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let a function write a file under a temporary name, then give it its own.
-
-    Args:
-        path: the file.
-        write: takes the temporary path.
-    """
-    temporary = path.with_name(path.name + ".part")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(folder / "model.safetensors") as path:
+        save_file(state, path)
+    with replacing(folder / "average.safetensors") as path:
+        save_file(average.state, path)
+    with replacing(folder / "optimizer.pt") as path:
+        torch.save([optimizer.state_dict() for optimizer in optimizers], path)
+    with replacing(folder / "step.json") as path:
+        path.write_text(json.dumps({"step": step, "average_steps": average.steps}))
 
 
 def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:

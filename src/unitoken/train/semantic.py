@@ -10,12 +10,14 @@ from torch.nn import functional as F
 from ..config import CodecConfig
 from ..model.encoder import Encoder
 from ..nn.spectral import LogMel
+from . import parallel
 from .augment import Perturbation, perturb
 from .batches import Batch, collate
 from .features import FeatureCache
+from .loop import descend, run_loop
 from .noise import NoiseBank
 from .pool import Pool, Utterance
-from .run import Clock, Log, RunSettings, WeightAverage, finite, load_checkpoint, save_checkpoint, set_learning_rate
+from .run import RunSettings
 from .sampling import Crop, SpeakerSampler
 from .targets import Projection
 
@@ -101,47 +103,39 @@ def train_semantic(
     """
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.run.seed)
+    device = torch.device(device)
     student = SemanticStudent(config).to(device)
+    wrapped = parallel.wrap(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=settings.run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    average = WeightAverage(student, settings.run.average)
-    step = first = load_checkpoint(folder, student, average, [optimizer])
     projection = _projection(folder, cache, config)
-    sampler = SpeakerSampler(utterances, seed=settings.run.seed)
-    clock, log, hop = Clock(settings.run), Log(folder / "log.csv"), config.hop_s
-    seconds = 0.0
-    while not clock.over:
-        crops = sampler.draw(step, settings.batch, int(settings.seconds * config.sample_rate) // hop * hop, hop)
-        batch = collate(pool, crops, hop, noise, (settings.run.seed, step))
+    sampler, hop = SpeakerSampler(utterances, seed=settings.run.seed), config.hop_s
+    longest = int(settings.seconds * config.sample_rate) // hop * hop
+
+    def step(number: int) -> tuple[dict[str, Tensor], float]:
+        drawn = number * parallel.world() + parallel.rank()
+        crops = sampler.draw(drawn, settings.batch, longest, hop)
+        batch = collate(pool, crops, hop, noise, (settings.run.seed, drawn))
         target = targets_of(cache, projection, crops, hop, batch.mask.shape[1])
-        rate = clock.learning_rate(step - first)
-        set_learning_rate(optimizer, rate)
-        loss = semantic_step(student, batch, target, settings, torch.Generator().manual_seed(settings.run.seed * 1_000_003 + step))
-        optimizer.zero_grad(set_to_none=True)
-        finite(loss, step).backward()
-        norm = nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        optimizer.step()
-        average.update(student)
-        step += 1
-        seconds += batch.mask.sum().item() * hop / config.sample_rate
-        log.add({"loss": loss.detach(), "norm": norm})
-        if step % settings.run.log_steps == 0:
-            log.write(step, seconds, rate)
-            seconds = 0.0
-        if clock.time_to_save():
-            save_checkpoint(folder, student, average, [optimizer], step)
-    save_checkpoint(folder, student, average, [optimizer], step)
+        generator = torch.Generator().manual_seed(settings.run.seed * 1_000_003 + drawn)
+        loss = semantic_step(student, wrapped, batch, target, settings, generator)
+        norm = descend(optimizer, student, loss, number)
+        return {"loss": loss.detach(), "norm": norm}, batch.mask.sum().item() * hop / config.sample_rate
+
+    average = run_loop(folder, student, [optimizer], settings.run, step)
     student.load_state_dict(average.state)
     return student
 
 
-def semantic_step(student: SemanticStudent, batch: Batch, target: Tensor, settings: SemanticSettings, generator: torch.Generator) -> Tensor:
-    """Return the loss of one step on perturbed input."""
+def semantic_step(
+    student: SemanticStudent, wrapped: nn.Module, batch: Batch, target: Tensor, settings: SemanticSettings, generator: torch.Generator
+) -> Tensor:
+    """Return the loss of one step on perturbed input; `wrapped` is the student, or what averages its gradients over processes."""
     device = next(student.parameters()).device
     with torch.no_grad():
         magnitudes = perturb(student.front_end.magnitudes(batch.degraded.to(device)), settings.perturbation, generator)
     mask = batch.mask.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=settings.run.autocast):
-        latent = student(magnitudes, mask)
+        latent = wrapped(magnitudes, mask)
     return regression_loss(latent, target.to(device), mask)
 
 

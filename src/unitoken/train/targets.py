@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..files import replacing
 from .features import FeatureCache
 
 
@@ -44,9 +45,8 @@ class Projection:
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        temporary = path.with_name(path.name + ".part")
-        save_file({"mean": self.mean, "scale": self.scale, "axes": self.axes.contiguous(), "kept": torch.tensor(self.kept)}, temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            save_file({"mean": self.mean, "scale": self.scale, "axes": self.axes.contiguous(), "kept": torch.tensor(self.kept)}, temporary)
 
     @classmethod
     def load(cls, path: Path) -> "Projection":
