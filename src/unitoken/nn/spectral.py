@@ -9,18 +9,18 @@ from torch.nn import functional as F
 from ..config import FrontEndConfig
 
 
-def mel_filters(mels: int, bins: int, sample_rate: int) -> Tensor:
-    """Return triangular filters on the Slaney mel scale (linear below 1 kHz, logarithmic above), each summing to 1.
+def mel_triangles(mels: int, bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Return triangles of height 1, evenly spaced on the Slaney mel scale (linear below 1 kHz, logarithmic above), and their widths.
 
-    A filter narrower than the spacing of the bins takes the two bins around its centre, weighted by distance, so none is empty.
+    A flank narrower than the spacing of the bins is made as wide as that, so no triangle is empty.
 
     Args:
-        mels: number of filters, from 0 Hz to half the sample rate.
+        mels: number of triangles, from 0 Hz to half the sample rate.
         bins: number of FFT bins, `n_fft / 2 + 1`.
         sample_rate: Hz.
 
     Returns:
-        float32 `(bins, mels)`.
+        float64 `(bins, mels)`, and float64 `(mels,)` in Hz.
     """
     step = math.log(6.4) / 27
     top = 15 + math.log(sample_rate / 2 / 1000) / step
@@ -29,13 +29,15 @@ def mel_filters(mels: int, bins: int, sample_rate: int) -> Tensor:
     spacing = sample_rate / 2 / (bins - 1)
     freqs = torch.arange(bins, dtype=torch.float64)[:, None] * spacing
     low, mid, high = edges[:-2], edges[1:-1], edges[2:]
-    rise = (freqs - low) / (mid - low).clamp_min(spacing)
-    fall = (high - freqs) / (high - mid).clamp_min(spacing)
-    narrow_rise, narrow_fall = 1 + (freqs - mid) / spacing, 1 - (freqs - mid) / spacing
-    rise = torch.where(mid - low < spacing, narrow_rise, rise)
-    fall = torch.where(high - mid < spacing, narrow_fall, fall)
-    filters = torch.minimum(rise, fall).clamp_min(0)
-    return (filters / filters.sum(0, keepdim=True)).float()
+    rise = 1 + (freqs - mid) / (mid - low).clamp_min(spacing)
+    fall = 1 - (freqs - mid) / (high - mid).clamp_min(spacing)
+    return torch.minimum(rise, fall).clamp_min(0), high - low
+
+
+def mel_filters(mels: int, bins: int, sample_rate: int) -> Tensor:
+    """Return `mel_triangles` scaled so that each sums to 1, float32 `(bins, mels)`."""
+    triangles, _ = mel_triangles(mels, bins, sample_rate)
+    return (triangles / triangles.sum(0, keepdim=True)).float()
 
 
 class LogMel(nn.Module):
