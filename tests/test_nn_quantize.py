@@ -17,6 +17,7 @@ CONFIGS = {
 }
 KINDS = pytest.mark.parametrize("kind", CONFIGS)
 
+
 def fsq(levels, num_codebooks=1):
     size = int(torch.tensor(levels).prod())
     return build_quantizer(QuantizerConfig("fsq", num_codebooks * len(levels), num_codebooks, size, levels))

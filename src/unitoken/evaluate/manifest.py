@@ -21,6 +21,8 @@ class Clip:
         speaker: the corpus's own name of the speaker.
         language: ISO 639-1 code.
         transcript: what is said, or an empty string; a text that starts with `[` is no transcript and comes back empty.
+        seconds: its length, as the manifest has it.
+        sex: `f`, `m` or an empty string: from `sex=...` in a column `extra` of `key=value` pairs, if there is one.
     """
 
     path: Path
@@ -29,6 +31,8 @@ class Clip:
     speaker: str
     language: str
     transcript: str
+    seconds: float = 0.0
+    sex: str = ""
 
 
 def read_manifest(path: str | os.PathLike[str], *, limit: int | None = None) -> list[Clip]:
@@ -60,4 +64,12 @@ def read_manifest(path: str | os.PathLike[str], *, limit: int | None = None) -> 
 
 def _clip(folder: Path, row: dict[str, str]) -> Clip:
     transcript = "" if row["transcript"].startswith("[") else row["transcript"]
-    return Clip(folder / row["path"], row["path"], row["source"], row["speaker"], row["language"], transcript)
+    extra = dict(pair.split("=", 1) for pair in (row.get("extra") or "").split(";") if "=" in pair)
+    try:
+        seconds = float(row["seconds"] or 0)
+    except ValueError:
+        raise ConfigError(f"the seconds of {row['path']} are {row['seconds']!r}; expected a number") from None
+    sex = extra.get("sex", "")
+    return Clip(
+        folder / row["path"], row["path"], row["source"], row["speaker"], row["language"], transcript, seconds, sex if sex in {"f", "m"} else ""
+    )

@@ -1,0 +1,105 @@
+"""Measures of the streams that `unitoken evaluate` does not print yet.
+
+usage: python scripts/measure.py codes TRAIN.tsv TAR... [--hours 5]          how many S and P codes speech of the pool uses
+       python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
+       python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe
+Each takes --model (default: the packaged one) and --threads.
+"""
+
+import argparse
+import csv
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from unitoken import Tokenizer, load_audio
+from unitoken.evaluate.codes import CodeCounter
+from unitoken.evaluate.manifest import read_manifest
+from unitoken.evaluate.speakers import SpeakerEmbedder
+from unitoken.evaluate.swap import measure_swaps, voice_pairs
+
+
+def recordings(archives, names):
+    """Yield (name, waveform at 16 kHz) of the members that are asked for."""
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.name in names and (file := tar.extractfile(member)) is not None:
+                    yield member.name, load_audio(io.BytesIO(file.read()), sample_rate=16000)[0]
+
+
+def codes(args, tok):
+    with args.manifest.open(encoding="utf-8", newline="") as file:
+        names = [row["path"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    chosen = set(np.random.default_rng(0).permutation(names))
+    config, seconds = tok.config, 0.0
+    counters = {n: CodeCounter(q.num_codebooks, q.codebook_size) for n, q in (("s", config.semantic.quantizer), ("p", config.residual.quantizer))}
+    stride = max(1, round(args.pool_hours / args.hours)) if args.pool_hours else 1
+    for index, (_, wave) in enumerate(recordings(args.archives, chosen)):
+        if index % stride:
+            continue
+        bundle = tok.encode(wave, sample_rate=16000)
+        for name, counter in counters.items():
+            counter.add(getattr(bundle, name))
+        seconds += bundle.seconds
+        if seconds >= args.hours * 3600:
+            break
+    for name, counter in counters.items():
+        usage = counter.usage()
+        print(
+            f"{name}: {usage.used / usage.codebook_size:.2%} of {usage.codebook_size} used in {seconds / 3600:.2f} h, perplexity {usage.fraction:.3f}"
+        )
+
+
+def swap(args, tok):
+    pairs = voice_pairs(read_manifest(args.manifest), args.pairs, seed=args.seed)
+    swaps = measure_swaps(tok, pairs, SpeakerEmbedder(args.speakers))
+    for name, part in (
+        ("all", swaps),
+        ("across sex", [s for s in swaps if s.pair.across_sex]),
+        ("within", [s for s in swaps if not s.pair.across_sex]),
+    ):
+        gain = np.mean([s.to_target - s.to_source for s in part])
+        near = sum(s.nearer_to_target for s in part)
+        print(f"{name}: {near} of {len(part)} nearer to the target; cosine to target minus to source {gain:+.3f}")
+
+
+def codewords(args, tok):
+    names = {line.split("\t")[0] for line in args.phones.read_text(encoding="utf-8").splitlines()[1:]}
+    book = tok.codewords("s")[0]
+    found = {name: book[tok.encode(wave, sample_rate=16000).s].half().numpy() for name, wave in recordings(args.archives, names)}
+    np.savez(args.output, **found)
+    print(f"{len(found)} of {len(names)} labelled clips: {args.output}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for run in (codes, swap, codewords):
+        command = commands.add_parser(run.__name__)
+        command.set_defaults(run=run)
+        command.add_argument("--model")
+        command.add_argument("--threads", type=int, default=1)
+        if run is swap:
+            command.add_argument("manifest", type=Path)
+            command.add_argument("--speakers", type=Path, required=True)
+            command.add_argument("--pairs", type=int, default=50)
+            command.add_argument("--seed", type=int, default=0)
+            continue
+        command.add_argument("manifest" if run is codes else "phones", type=Path)
+        command.add_argument("archives", type=Path, nargs="+")
+        if run is codes:
+            command.add_argument("--hours", type=float, default=5.0)
+            command.add_argument("--pool-hours", type=float, help="hours in the archives: takes every n-th clip, so that all corpora are in")
+        else:
+            command.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)  # noqa: TID251  (a program, not the library)
+    args.run(args, Tokenizer.from_pretrained(args.model))
+
+
+if __name__ == "__main__":
+    main()
