@@ -13,7 +13,7 @@ from models import RATE, TINY
 from unitoken import Tokenizer
 
 FOLDER = Path(__file__).parent / "golden"
-FINGERPRINT = "56e3c6cc3824f9b5eea3e4aec7643213"
+FINGERPRINT = "029d600a02aacea1a8b8c70061a9fe67"
 
 
 @pytest.fixture(scope="module")
@@ -55,4 +55,4 @@ def test_the_stored_tokens_have_room_for_rounding(tok, golden):
 
 
 def test_all_files_together_are_small():
-    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts) <= 200_000
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts) <= 260_000

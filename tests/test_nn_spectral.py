@@ -104,12 +104,12 @@ def test_a_longer_fft_only_refines_the_spectrum():
 
 
 def forward_transform(x, n_fft, hop):
-    """Return log magnitude and phase on the decoder's grid: frame `j` starts at sample `hop * j - 1.5 * hop`; zeros beyond both ends."""
+    """Return the spectrum on the decoder's grid: frame `j` starts at sample `hop * j - 1.5 * hop`; zeros beyond both ends."""
     frames = len(x) // hop
     padded = np.concatenate([np.zeros(3 * hop // 2), x, np.zeros(3 * hop)])
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
     spectra = np.stack([np.fft.rfft(padded[j * hop : j * hop + n_fft] * window) for j in range(frames)])
-    return torch.from_numpy(np.log(np.abs(spectra) + 1e-12)).float()[None], torch.from_numpy(np.angle(spectra)).float()[None]
+    return torch.from_numpy(spectra.astype(np.complex64))[None]
 
 
 def naive_overlap_add(pieces, hop):
@@ -124,17 +124,16 @@ def naive_overlap_add(pieces, hop):
 @given(st.integers(5, 20), st.integers(0, 99))
 def test_inverse_of_the_forward_transform_gives_the_signal_back(frames, seed):
     x = noise(frames * HOP, seed=seed).double().numpy()
-    out = InverseSTFT(N_FFT, HOP)(*forward_transform(x, N_FFT, HOP))
+    out = InverseSTFT(N_FFT, HOP)(forward_transform(x, N_FFT, HOP))
     assert out.shape == (1, (frames - 4) * HOP)
     np.testing.assert_allclose(out[0].numpy(), x[2 * HOP : -2 * HOP], rtol=0, atol=1e-5)
 
 
 def test_inverse_is_a_naive_overlap_add_of_windowed_frames():
-    log_magnitude, phase = noise(1, 9, 33), 3 * noise(1, 9, 33, seed=1)
-    spectra = np.exp(log_magnitude[0].double().numpy()) * np.exp(1j * phase[0].double().numpy())
+    spectra = torch.complex(noise(1, 9, 33), noise(1, 9, 33, seed=1))
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
-    expected = naive_overlap_add(np.fft.irfft(spectra, N_FFT) * window / 1.5, HOP)
-    np.testing.assert_allclose(InverseSTFT(N_FFT, HOP)(log_magnitude, phase)[0].numpy(), expected, rtol=0, atol=1e-5)
+    expected = naive_overlap_add(np.fft.irfft(spectra[0].numpy(), N_FFT) * window / 1.5, HOP)
+    np.testing.assert_allclose(InverseSTFT(N_FFT, HOP)(spectra)[0].numpy(), expected, rtol=0, atol=1e-5)
 
 
 def test_overlap_add_places_every_frame_as_the_naive_sum_does():
@@ -148,14 +147,6 @@ def test_overlap_add_of_fewer_frames_is_the_same_bits(frames, first):
     pieces = noise(1, 40, N_FFT)
     whole, part = overlap_add(pieces, HOP), overlap_add(pieces[:, first : first + frames], HOP)
     assert torch.equal(part, whole[:, first * HOP : (first + frames - 4) * HOP])
-
-
-def test_frames_of_no_magnitude_are_silent_and_loud_ones_bounded():
-    inverse = InverseSTFT(N_FFT, HOP)
-    silent = inverse(torch.full((1, 6, 33), -math.inf), noise(1, 6, 33))
-    assert torch.equal(silent, torch.zeros(1, 2 * HOP))
-    loud, bound = (inverse(torch.full((1, 6, 33), level), torch.zeros(1, 6, 33)) for level in (1e4, 6.0))
-    assert torch.equal(loud, bound)
 
 
 def test_neither_window_nor_filters_are_weights():

@@ -332,7 +332,7 @@ def test_properties_say_the_configuration_and_cannot_be_set(tok):
         "fingerprint": "ab" * 16,
         "device": torch.device("cpu"),
         "encode_context_frames": (3, 3),
-        "decode_context_frames": (2, 2),
+        "decode_context_frames": (7, 2),
     }
     for name, value in known.items():
         assert getattr(tok, name) == value

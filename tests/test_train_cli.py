@@ -28,6 +28,8 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     valid.write_text("source\tspeaker\nbench\ts2\n")
     pool, held_out = tmp_path / "pool", ["--valid-speakers", valid]
     assert "6 utterances" in call("pool", manifest, archive, "-o", pool)
+    assert "6 utterances" in call("merge", pool, "-o", tmp_path / "merged")
+    assert (tmp_path / "merged" / "audio.i16").read_bytes() == (pool / "audio.i16").read_bytes()
     teacher = make_teacher("hubert", tmp_path / "teacher")
     assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "0/2", "--layer", "1")
     assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "1/2", "--layer", "1")
@@ -66,6 +68,15 @@ def test_an_unknown_setting_is_named_before_any_work(tmp_path):
     with pytest.raises(TrainError, match="unknown setting 'warm'"):
         call("semantic", tmp_path / "pool", "--features", tmp_path, "-o", tmp_path / "0", "--set", "run.warm=2")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_compiling_is_asked_for_by_an_option_or_a_setting():
+    from unitoken.cli.train_inputs import run_settings
+
+    asked = [run_settings(given, 1.0, 1e-3, option)[0].compile for given, option in ((None, False), (None, True), (["run.compile=true"], False))]
+    assert asked == [False, True, True]
+    for command in ("semantic", "reconstruct", "adversarial"):
+        assert "--compile" in CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
 
 
 @pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2"])

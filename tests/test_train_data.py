@@ -9,9 +9,11 @@ from unitoken.errors import TrainError
 from unitoken.train.augment import Perturbation, envelope, perturb, stretch
 from unitoken.train.batches import collate
 from unitoken.train.noise import NoiseBank
+from unitoken.train.offsets import frame_offsets
 from unitoken.train.pitch import PitchCache, compute_pitch
-from unitoken.train.pool import Pool, build_pool, read_speakers, split_pool, transcript_of
+from unitoken.train.pool import Pool, build_pool, merge_pools, read_speakers, split_pool, transcript_of
 from unitoken.train.sampling import Crop, SpeakerSampler
+from unitoken.train.store import AudioStore, FrameStore, take
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,24 @@ def test_files_that_the_manifest_lacks_are_left_out(tmp_path):
         build_pool(write_manifest(tmp_path / "m.tsv", rows[1:]), [archive], tmp_path / "q")
     with pytest.raises(TrainError, match="1 paths stand twice"):
         build_pool(write_manifest(tmp_path / "m.tsv", rows[:1] * 2), [archive], tmp_path / "q")
+
+
+def test_pools_are_joined_in_the_order_given(pool, tmp_path):
+    other = make_pool(tmp_path / "other", 2, 2)
+    renamed = build_pool(
+        write_manifest(tmp_path / "m.tsv", [("z.flac", "x", "y", "en", "a\\b")]),
+        [write_tar(tmp_path / "z.tar", [("z.flac", buzz(0.3, 200), 16000)])],
+        tmp_path / "z",
+    )
+    joined = merge_pools([renamed, pool], tmp_path / "joined")
+    assert [u.path for u in joined.utterances] == ["z.flac", *(u.path for u in pool.utterances)]
+    assert joined.utterances[0].transcript == "a\\b"
+    for one, two in zip(joined.utterances[1:], pool.utterances, strict=True):
+        assert np.array_equal(joined.wave(one), pool.wave(two))
+    with pytest.raises(TrainError, match="2 pools with 16 utterances of 14 paths cannot be joined"):
+        merge_pools([pool, other], tmp_path / "twice")
+    with pytest.raises(TrainError, match="0 pools"):
+        merge_pools([], tmp_path / "none")
 
 
 @pytest.mark.parametrize("name", ["pool.tsv", "audio.i16"])
@@ -117,14 +137,50 @@ def test_seeds_differ_and_corpus_weights_count(pool):
     assert chances.sum() == pytest.approx(1)
 
 
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 def test_a_batch_is_padded_and_masked(pool):
     crops = [Crop(pool.utterances[9], 640, 6000), Crop(pool.utterances[0], 0, 700)]
-    batch = collate(pool, crops, 640, None, (0, 0))
+    batch = collate(AudioStore(pool), crops, 640, None, seeded(0))
     assert batch.clean.shape == (2, 6400)
     assert batch.degraded.data_ptr() == batch.clean.data_ptr()
     assert batch.mask[:, :, 0].sum(1).tolist() == [10, 2]
     assert np.array_equal(batch.clean[0, :6000], pool.wave(pool.utterances[9], 640, 6000))
+    assert not batch.clean[:, 6000:].any()
     assert not batch.clean[1, 700:].any()
+
+
+@given(st.data())
+def test_taking_rows_agrees_with_a_loop(data):
+    rows, width = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 12))
+    first = data.draw(st.lists(st.integers(0, rows), min_size=1, max_size=4))
+    count = [data.draw(st.integers(0, rows - start)) for start in first]
+    held = torch.arange(1.0, rows * 2 + 1).view(rows, 2)
+    expected = torch.full((len(first), width, 2), torch.nan)
+    for row, (start, length) in enumerate(zip(first, count, strict=True)):
+        expected[row, : min(length, width)] = held[start : start + min(length, width)]
+    taken = take(held, torch.tensor(first), torch.tensor(count), width, torch.nan)
+    assert torch.equal(taken.nan_to_num(-1), expected.nan_to_num(-1))
+
+
+def test_stores_give_frames_of_their_own_hop(pool):
+    offsets, total = frame_offsets(pool, 640)
+    store = FrameStore(torch.arange(total), offsets, 640, fill=-1)
+    one, two = pool.utterances[3], pool.utterances[8]
+    cut = store.crop([Crop(one, 1280, 2000), Crop(two, 0, two.samples)], 7)
+    start = offsets[one.path] + 2
+    assert cut[0].tolist() == [start, start + 1, start + 2, start + 3, -1, -1, -1]
+    assert cut[1].tolist() == list(range(offsets[two.path], offsets[two.path] + 7))
+    assert store.to("cpu").data is store.data
+
+
+def test_the_audio_on_a_cpu_is_the_memory_map_and_the_file_stays_as_it_is(pool):
+    store, before = AudioStore(pool), (pool.folder / "audio.i16").read_bytes()
+    assert store.data.data_ptr() == pool.audio.ctypes.data
+    store.data[:10] = 7
+    assert (pool.folder / "audio.i16").read_bytes() == before
 
 
 @pytest.fixture(scope="module")
@@ -136,26 +192,45 @@ def bank(tmp_path_factory):
 
 
 def test_noise_is_mixed_at_5_to_30_db(bank):
-    wave, random = buzz(0.5, 200), np.random.default_rng(0)
-    assert (len(bank.noises), len(bank.rooms)) == (1, 1)
-    for _ in range(20):
-        added = bank.degrade(wave, random, room=0, noise=1) - wave
-        ratio = 10 * np.log10(np.mean(wave**2) / np.mean(added**2))
-        assert 4.9 <= ratio <= 30.1
-    assert np.array_equal(bank.degrade(wave, random, room=0, noise=0), wave)
+    wave = torch.from_numpy(buzz(0.5, 200))
+    waves, lengths = torch.stack([wave] * 40), torch.full((40,), 6000)
+    waves[:, 6000:] = 0
+    assert (len(bank.lengths), len(bank.rooms)) == (1, 1)
+    degraded = bank.degrade(waves, lengths, seeded(0), room=0, noise=1)
+    assert not degraded[:, 6000:].any()
+    added = (degraded - waves)[:, :6000]
+    ratio = 10 * torch.log10(waves[:, :6000].square().mean(1) / added.square().mean(1))
+    assert 4.9 <= ratio.min() < 10 < 25 < ratio.max() <= 30.1
+    assert (added[0] / added[0].norm() - added[1] / added[1].norm()).norm() > 0.5  # each row has its own piece of the clip
+    assert torch.equal(bank.degrade(waves, lengths, seeded(0), room=0, noise=0), waves)
+
+
+def test_short_noise_goes_on_from_its_start(bank):
+    tiled = bank._tiled(torch.tensor([0]), torch.tensor([2990]), 3020)
+    assert torch.equal(tiled[0], torch.cat([bank.noises[2990:], bank.noises, bank.noises[:10]]))
 
 
 def test_a_room_adds_its_echo_without_delay(bank):
-    pulse = np.zeros(2000, np.float32)
-    pulse[0] = 1
-    echoed = bank.degrade(pulse, np.random.default_rng(0), room=1, noise=0)
-    assert np.flatnonzero(np.abs(echoed) > 0.1).tolist() == [0, 800]
-    assert np.sum(echoed**2) == pytest.approx(1, rel=1e-4)
+    pulse = torch.zeros(2, 2000)
+    pulse[:, 0] = 1
+    echoed = bank.degrade(pulse, torch.tensor([2000, 500]), seeded(0), room=1, noise=0)
+    assert (echoed[0].abs() > 0.1).nonzero()[:, 0].tolist() == [0, 800]
+    assert echoed[0].square().sum() == pytest.approx(1, rel=1e-4)
+    assert (echoed[1].abs() > 0.1).nonzero()[:, 0].tolist() == [0]
+
+
+def test_about_the_asked_for_share_of_utterances_is_degraded(bank):
+    waves = torch.from_numpy(buzz(0.05, 200)).expand(2000, -1)
+    lengths = torch.full((2000,), waves.shape[1])
+    changed = (bank.degrade(waves, lengths, seeded(0), room=0.15, noise=0.0) != waves).any(1).float().mean()
+    assert changed == pytest.approx(0.15, abs=0.03)
+    changed = (bank.degrade(waves, lengths, seeded(0), room=0.0, noise=0.35) != waves).any(1).float().mean()
+    assert changed == pytest.approx(0.35, abs=0.03)
 
 
 def test_noise_is_the_same_for_the_same_seed(pool, bank):
-    crops = [Crop(u, 0, u.samples) for u in pool.utterances]
-    one, two, other = (collate(pool, crops, 640, bank, (0, step)).degraded for step in (1, 1, 2))
+    crops, audio = [Crop(u, 0, u.samples) for u in pool.utterances], AudioStore(pool)
+    one, two, other = (collate(audio, crops, 640, bank, seeded(seed)).degraded for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
@@ -194,16 +269,20 @@ def test_perturbation_repeats_and_moves_each_row_its_own_way():
     assert (one[0] - one[1]).abs().max() > 0.1
 
 
-def test_pitch_is_tracked_and_made_relative(pool, tmp_path):
+def test_pitch_is_tracked(pool, tmp_path):
     compute_pitch(pool, tmp_path)
     held = PitchCache(tmp_path, pool)
     utterance = pool.utterances[10]  # a buzz of 300 Hz
     frames = -(-utterance.samples // 320)
-    raw = held.data[held.starts[utterance.path] :][:frames].astype(np.float32)
-    assert np.exp(np.median(raw[raw > 0])) == pytest.approx(300, rel=0.02)
-    relative = held.get(utterance, 0, frames + 3)
-    assert np.isnan(relative[-3:]).all()
-    assert np.nanmean(relative) == pytest.approx(0, abs=1e-3)
+    raw = np.fromfile(tmp_path / "f0.f16", np.float16)[held.offsets[utterance.path] :][:frames].astype(np.float32)
+    voiced = raw > 0
+    assert np.exp(np.median(raw[voiced])) == pytest.approx(300, rel=0.02)
+    cut = held.crop([Crop(utterance, 0, utterance.samples), Crop(utterance, 640, 640)], frames + 3)
+    assert cut[0, :frames].isfinite().tolist() == voiced.tolist()
+    assert np.array_equal(cut[0, :frames][voiced], raw[voiced])
+    assert cut[0, frames:].isnan().all()
+    assert torch.equal(cut[1, :2].nan_to_num(), cut[0, 2:4].nan_to_num())
+    assert cut[1, 2:].isnan().all()
 
 
 def test_pitch_of_another_pool_is_refused(pool, tmp_path):

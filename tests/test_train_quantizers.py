@@ -196,7 +196,7 @@ def test_nothing_above_the_limit_counts(spectral):
     high = 0.1 * torch.sin(2 * torch.pi * 6000 * time)[None] * torch.hann_window(8000)
     open_, closed = (spectral(wave() + high, wave(), torch.ones(1, 8000), torch.tensor([limit])) for limit in (8000.0, 4000.0))
     for name in ("mel", "magnitude"):
-        assert float(open_[name]) > 0.001
+        assert float(open_[name]) > 0.0005
         assert float(closed[name]) < 0.05 * float(open_[name])
 
 
@@ -211,12 +211,12 @@ def test_limits_of_corpora():
     assert band_limits(["arabic-sc", "anything", "rhasspy-kerstin"]).tolist() == [4000, 8000, 7000]
 
 
-def test_the_pitch_loss_rewards_the_truth_and_ignores_the_unvoiced():
-    target = torch.tensor([[0.1, np.nan, -0.2]])
-    right = torch.tensor([[[20, 0.1], [-20, 5.0], [20, -0.2]]])
-    assert float(voiced_loss(right, target)) < 1e-6
-    wrong = right.clone()
-    wrong[0, 0, 1] += 0.3
-    assert float(voiced_loss(wrong, target)) == pytest.approx((0.3 - 0.05) / 2, abs=1e-5)
-    unvoiced = torch.full((1, 3), float("nan"))
-    assert torch.isfinite(voiced_loss(right, unvoiced))
+def test_the_pitch_loss_rewards_the_truth_and_ignores_the_unvoiced_and_the_padding():
+    target, mask = torch.tensor([[4.6, np.nan, 5.3, np.nan]]), torch.tensor([[1.0, 1, 1, 0]])
+    voice, right = torch.tensor([[20.0, -20, 20, 20]]), torch.tensor([[4.6, 9.0, 5.3, 9.0]])
+    assert float(voiced_loss(voice, right, target, mask)) < 1e-6
+    assert float(voiced_loss(voice, right + torch.tensor([[0.3, 0, 0, 0]]), target, mask)) == pytest.approx((0.3 - 0.05) / 2, abs=1e-5)
+    assert float(voiced_loss(-voice, right, target, mask)) == pytest.approx(0.1 * 20, abs=1e-5)
+    assert float(voiced_loss(voice, right, target, torch.ones(1, 4))) == pytest.approx(0.1 * 20 / 4, abs=1e-5)
+    unvoiced = torch.full((1, 4), float("nan"))
+    assert torch.isfinite(voiced_loss(voice, right, unvoiced, torch.zeros(1, 4)))

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -7,19 +8,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from trainset import RUN, TINY, count_steps, make_codec, make_codes, make_pitch, make_pool, make_teacher
+from trainset import RUN, TINY, buzz, count_steps, make_codec, make_codes, make_pitch, make_pool, make_teacher, write_tar
 from unitoken.errors import TrainError
 from unitoken.train.adversarial import AdversarialSettings, train_adversarial
-from unitoken.train.codes import SemanticCodes, fit_codebook, tokenize_pool
+from unitoken.train.batches import collate, samples_of
+from unitoken.train.codes import SemanticCodes, fit_codebook, pool_latents, student_latents, tokenize_pool
 from unitoken.train.discriminators import DiscriminatorSettings
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
-from unitoken.train.rebuild import train_reconstruction
-from unitoken.train.reconstruction import ExampleMaker, ReconstructionSettings
-from unitoken.train.run import Clock, Log, WeightAverage, finite
-from unitoken.train.semantic import SemanticSettings, train_semantic
+from unitoken.train.loop import adamw, run_loop
+from unitoken.train.noise import NoiseBank
+from unitoken.train.rebuild import _perplexity, train_reconstruction
+from unitoken.train.reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
+from unitoken.train.run import Clock, Log, WeightAverage, finite, load_checkpoint, save_checkpoint
+from unitoken.train.sampling import Crop
+from unitoken.train.semantic import SemanticSettings, SemanticStudent, train_semantic
+from unitoken.train.store import AudioStore
 from unitoken.train.teachers import load_teacher
 
 REBUILD = ReconstructionSettings(batch=4, seconds=0.4, reference_seconds=0.4)
@@ -109,7 +115,7 @@ def test_stages_hand_over(data, tmp_path, monkeypatch):
     wave = torch.nn.functional.pad(torch.from_numpy(pool.wave(utterance)), (0, frames * 640 - utterance.samples))[None]
     with torch.no_grad():
         latent = codec.latents(wave, torch.tensor([[0, utterance.samples]])).s
-    made = SemanticCodes(tmp_path / "codes", pool, 640).get(utterance, 0, frames)
+    made = SemanticCodes(tmp_path / "codes", pool, 640).crop([Crop(utterance, 0, utterance.samples)], frames)[0]
     assert codec.quantizer_s.quantize(latent)[0][0, :, 0].tolist() == made.tolist()
     before = {name: value.clone() for name, value in codec.state_dict().items()}
     count_steps(monkeypatch, 2)
@@ -162,6 +168,35 @@ def test_examples_repeat_and_keep_to_the_utterance(data):
     assert set(one.limits.tolist()) <= {4000.0, 8000.0}
 
 
+def test_another_device_gets_its_data_once_and_is_never_waited_for(data, tmp_path):
+    """The device `meta` has no values: whatever looks at one, or mixes its tensors with the CPU's, fails."""
+    pool, _, codes, pitch = data
+    bank = NoiseBank(write_tar(tmp_path / "n.tar", [(f"{name}/a.flac", buzz(0.2, 300), 16000) for name in ("noise", "rir")]))
+    here = ExampleMaker(pool, pool.utterances, codes, pitch, TINY, REBUILD, bank, 0)
+    there, log = here.to("meta"), Log(tmp_path / "log.csv")
+    for step in range(8):
+        one, two = here.make(step), there.make(step)
+        assert {name: value.shape for name, value in vars(one).items()} == {name: value.shape for name, value in vars(two).items()}
+        assert {value.device.type for value in vars(two).values()} == {"meta"}
+        log.add({"loss": two.clean.sum()}, two.samples.sum())
+    crops = there.sampler.draw(0, 4, 6400, 640)
+    batch = collate(there.audio, crops, 640, there.noise, torch.Generator().manual_seed(0))
+    degraded = there.noise.degrade(batch.clean, samples_of(crops, torch.device("meta")), torch.Generator(), room=1, noise=1)
+    assert degraded.device == batch.degraded.device == batch.mask.device == torch.device("meta")
+    assert all(at.is_meta and latents.is_meta for at, latents in pool_latents(make_codec().to("meta"), there.audio, pool.utterances))
+    student = SemanticStudent(TINY).to("meta")
+    average = WeightAverage(student, 0.9)
+    average.update(student)
+    assert all(value.is_meta for value in average.state.values())
+    assert _perplexity(Reconstructor(make_codec(), REBUILD).to("meta").trainer_p).is_meta
+
+
+def test_the_perplexity_in_the_log_is_the_trainers():
+    trainer = Reconstructor(make_codec(), REBUILD).trainer_p
+    trainer.levels[0].counts.copy_(torch.rand(64, generator=torch.Generator().manual_seed(0)))
+    assert float(_perplexity(trainer)) == pytest.approx(trainer.perplexity)
+
+
 def test_the_learning_rate_rises_and_falls(monkeypatch):
     clock = Clock(replace(RUN, learning_rate=1.0, warmup=4, cooldown=0.5))
     shares = iter([0.0, 0.0, 0.5, 0.75, 1.0])
@@ -173,12 +208,12 @@ def test_a_log_keeps_its_columns(tmp_path, capsys):
     log = Log(tmp_path / "log.csv")
     log.add({"loss": 1.0})
     log.add({"loss": torch.tensor(2.0)})
-    log.write(2, 1.0, 1e-3)
+    log.write(2, 1e-3)
     assert "loss 1.5" in capsys.readouterr().out
     other = Log(tmp_path / "log.csv")
     other.add({"mel": 1.0})
     with pytest.raises(TrainError, match="choose another folder"):
-        other.write(3, 1.0, 1e-3)
+        other.write(3, 1e-3)
 
 
 def test_averaged_weights_follow():
@@ -191,6 +226,112 @@ def test_averaged_weights_follow():
     assert float(average.state["weight"]) == pytest.approx(1, abs=1e-6)
 
 
+def test_averages_of_whole_numbers_are_the_last_value():
+    module = torch.nn.BatchNorm1d(2)
+    average = WeightAverage(module, 0.5)
+    module.num_batches_tracked.fill_(7)
+    module.running_mean.fill_(1.0)
+    average.update(module)
+    assert average.state["num_batches_tracked"].item() == 7
+    assert average.state["running_mean"].tolist() == pytest.approx([1 - 2 / 11] * 2)
+
+
+def resting(value):
+    """A module and optimizer, and a step that changes nothing and tells of a loss."""
+    module = torch.nn.Linear(2, 2)
+    return module, [torch.optim.AdamW(module.parameters())], lambda number: ({"loss": torch.tensor(value if number == 3 else 1.0)}, torch.tensor(2.0))
+
+
+def test_a_loss_that_nobody_looked_at_stops_the_run_before_anything_is_written(tmp_path, monkeypatch):
+    """On a GPU only the log looks at the loss, every few steps."""
+    count_steps(monkeypatch, 4)
+    module, optimizers, step = resting(float("nan"))
+    with pytest.raises(TrainError, match="the loss is nan at step 4; lower"):
+        run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=5), step)
+    count_steps(monkeypatch, 9)
+    with pytest.raises(TrainError, match="the loss is inf at step 5; lower"):
+        run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=5), resting(float("inf"))[2])
+    count_steps(monkeypatch, 9)
+    with pytest.raises(TrainError, match="the loss is nan at step 4; lower"):
+        run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=8, save_minutes=0), step)
+    assert json.loads((tmp_path / "step.json").read_text())["step"] == 3
+
+
+def test_the_log_has_the_audio_of_all_steps(tmp_path, monkeypatch):
+    count_steps(monkeypatch, 10)
+    times = iter(range(0, 1000, 10))
+    monkeypatch.setattr("unitoken.train.run.time.monotonic", lambda: next(times))
+    module, optimizers, step = resting(1.0)
+    run_loop(tmp_path, module, optimizers, replace(RUN, save_minutes=1e9), step)
+    first, second = (float(row["rate"]) for row in log_of(tmp_path))
+    assert 0 < second <= first <= 1  # 5 steps of 2 s in ever more tens of seconds
+
+
+def test_weights_that_travelled_in_half_precision_go_on_without_an_optimizer(data, tmp_path, monkeypatch):
+    count_steps(monkeypatch, 3)
+    stage_1(data, tmp_path)
+    (tmp_path / "optimizer.pt").unlink()
+    for name in ("model.safetensors", "average.safetensors"):
+        held = load_file(tmp_path / name)
+        save_file({key: value.half() if value.is_floating_point() else value for key, value in held.items()}, tmp_path / name)
+    halved = load_file(tmp_path / "average.safetensors")
+    count_steps(monkeypatch, 0)
+    codec = stage_1(data, tmp_path)
+    assert all(value.dtype == torch.float32 for value in codec.state_dict().values() if value.is_floating_point())
+    assert all(torch.equal(value, halved[f"codec.{key}"].to(value)) for key, value in codec.state_dict().items())
+    assert json.loads((tmp_path / "step.json").read_text())["step"] == 3
+
+
+def test_an_optimizer_state_of_another_device_is_taken_over_without_its_arithmetic(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    theirs = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
+    module(torch.ones(1, 2)).sum().backward()
+    theirs.step()
+    save_checkpoint(tmp_path, module, WeightAverage(module, 0.5), [theirs], 1)
+    ours = adamw(module.parameters(), 1e-3, (0.9, 0.99), torch.device("cpu"))
+    load_checkpoint(tmp_path, module, WeightAverage(module, 0.5), [ours])
+    assert ours.param_groups[0]["fused"] is None
+    assert torch.equal(ours.state[module.weight]["exp_avg"], theirs.state[module.weight]["exp_avg"])
+
+
+def test_what_is_compiled_learns_the_same_under_the_same_names(data, tmp_path, monkeypatch):
+    """With a compiler that changes nothing: the real one takes minutes, and other tests would see what it changes in torch."""
+    compiled, called = [], set()
+
+    def light(function, **_):
+        compiled.append(function.__qualname__)
+        return lambda *arguments: (called.add(function.__qualname__), function(*arguments))[1]
+
+    monkeypatch.setattr(torch, "compile", light)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: setattr(self, "forward", light(self.forward)))
+    for name in ("semantic", "reconstruction", "adversarial"):
+        for folder in ("plain", "compiled"):
+            count_steps(monkeypatch, 1)
+            STAGES[name](data, tmp_path / name / folder, replace(RUN, compile=folder == "compiled"))
+        plain, other = (load_file(tmp_path / name / folder / "model.safetensors") for folder in ("plain", "compiled"))
+        assert plain.keys() == other.keys()
+        assert all(torch.equal(value, other[key]) for key, value in plain.items())
+    assert compiled == ["Encoder.forward", *["Encoder.forward", "Encoder.forward", "Decoder.spectrum"] * 2]
+    assert called == set(compiled)
+
+
+def test_utterances_encoded_together_get_the_latents_they_have_alone(data):
+    pool, student = data[0], make_codec()
+    audio, frames = AudioStore(pool), [-(-u.samples // TINY.hop_s) for u in pool.utterances]
+    alone = []
+    for utterance, count in zip(pool.utterances, frames, strict=True):
+        wave = audio.crop([Crop(utterance, 0, utterance.samples)], count * TINY.hop_s)
+        alone.append(student_latents(student, wave, torch.tensor([utterance.samples]))[0])
+    for seconds in (0.1, 3.0, 100.0):
+        together = torch.full((sum(frames), TINY.semantic.quantizer.dim), torch.nan)
+        batches = 0
+        for at, latents in pool_latents(student, audio, pool.utterances, seconds=seconds):
+            together[at] = latents
+            batches += 1
+        assert batches == {0.1: 6, 3.0: 2, 100.0: 1}[seconds]
+        assert (together - torch.cat(alone)).abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run(value):
     with pytest.raises(TrainError, match="at step 7; lower the learning rate"):
@@ -199,9 +340,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(value):
 
 def test_two_processes_end_with_equal_weights(data, tmp_path):
     """Two processes under torchrun, different examples each; the clock is a real one, so that their learning rates would differ."""
-    pool, _, codes, pitch = data
+    pool = data[0]
     script = Path(__file__).with_name("train_two.py")
-    folders = [str(path) for path in (pool.folder, codes_folder(codes), pitch_folder(pitch), tmp_path)]
+    folders = [str(path) for path in (pool.folder, pool.folder.with_name("codes"), pool.folder.with_name("pitch"), tmp_path)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *folders]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -210,11 +351,3 @@ def test_two_processes_end_with_equal_weights(data, tmp_path):
         start = load_file(tmp_path / f"{stage}-start.safetensors")
         assert [key for key in one if not torch.equal(one[key], two[key])] == []
         assert not torch.equal(one["codec.decoder.head.weight"], start["codec.decoder.head.weight"])
-
-
-def codes_folder(codes):
-    return Path(codes.data.filename).parent
-
-
-def pitch_folder(pitch):
-    return Path(pitch.data.filename).parent

@@ -1,12 +1,13 @@
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from trainset import make_pool, make_teacher
 from unitoken.errors import MissingDependencyError, TrainError
+from unitoken.train import features
 from unitoken.train.features import FeatureCache, at_hop, compute_features
+from unitoken.train.sampling import Crop
 from unitoken.train.targets import Projection
 from unitoken.train.teachers import load_teacher
 
@@ -89,8 +90,10 @@ def test_two_shards_fill_one_cache(pool, folders, tmp_path):
     for utterance in pool.utterances:
         frames = -(-utterance.samples // 640)
         expected = at_hop(teacher.features(torch.from_numpy(pool.wave(utterance))[None])[0], 50, frames, 640)
-        assert np.array_equal(cache.get(utterance, 0, frames + 5), expected.half().numpy())
-        assert np.array_equal(cache.get(utterance, 3, 4), expected.half().numpy()[3:7])
+        whole, piece = cache.crop([Crop(utterance, 0, utterance.samples), Crop(utterance, 3 * 640, 4 * 640)], frames + 5)
+        assert torch.equal(whole[:frames], expected.half())
+        assert torch.equal(piece[:4], expected.half()[3:7])
+        assert not whole[frames:].any()
 
 
 def test_an_interrupted_cache_goes_on(pool, folders, tmp_path):
@@ -111,6 +114,18 @@ def test_an_interrupted_cache_goes_on(pool, folders, tmp_path):
     assert compute_features(pool, teacher, tmp_path) == 0
 
 
+def test_features_are_written_a_few_clips_at_a_time(pool, folders, tmp_path, monkeypatch):
+    teacher, written = load_teacher(folders["hubert"]), []
+    flush = features._Writer.flush
+    monkeypatch.setattr(features._Writer, "CLIPS", 4)
+    monkeypatch.setattr(features._Writer, "flush", lambda self: (written.append(len(self.held)), flush(self)))
+    compute_features(pool, teacher, tmp_path)
+    assert written == [4, 2]
+    frames = [-(-u.samples // 640) for u in pool.utterances]
+    alone = [at_hop(teacher.features(torch.from_numpy(pool.wave(u))[None])[0], 50, n, 640) for u, n in zip(pool.utterances, frames, strict=True)]
+    assert torch.equal(FeatureCache(tmp_path, pool).data, torch.cat(alone).half())
+
+
 def test_features_of_something_else_are_refused(pool, folders, tmp_path):
     compute_features(pool, load_teacher(folders["hubert"]), tmp_path / "a")
     with pytest.raises(TrainError, match="choose another folder"):
@@ -126,7 +141,7 @@ def test_targets_are_white_principal_axes(pool, folders, tmp_path):
     compute_features(pool, teacher, tmp_path)
     cache = FeatureCache(tmp_path, pool)
     fitted = Projection.fit(cache, 24)
-    targets = fitted(torch.from_numpy(np.array(cache.data)))
+    targets = fitted(cache.data)
     covariance = targets.T @ targets / len(targets)
     assert fitted.kept == pytest.approx(1, abs=1e-5)
     assert covariance.diagonal().mean() == pytest.approx(1, rel=0.05)

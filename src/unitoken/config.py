@@ -137,6 +137,9 @@ class DecoderConfig:
         n_fft: size of the inverse FFT and its Hann window.
         hop: samples between its frames; `n_fft` must be four hops (overlap of 75 %).
         lookahead_frames: token frames of future context; None means centred kernels.
+        pitch_dim: channels of the small stack that finds F0 and voicing in the tokens.
+        pitch_blocks: its blocks.
+        phase_memory: decoder frames that the phase of a voice may go back (4 s by default); longer runs of voice are cut there.
     """
 
     dim: int = 512
@@ -147,6 +150,9 @@ class DecoderConfig:
     n_fft: int = 1280
     hop: int = 320
     lookahead_frames: int | None = None
+    pitch_dim: int = 128
+    pitch_blocks: int = 3
+    phase_memory: int = 200
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -158,6 +164,8 @@ class DecoderConfig:
             raise ConfigError(f"a decoder needs dim, blocks, expansion, condition_dim and hop of at least 1, got {self}")
         if self.lookahead_frames is not None and self.lookahead_frames < 0:
             raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
+        if min(self.pitch_dim, self.pitch_blocks, self.phase_memory) < 1:
+            raise ConfigError(f"a decoder needs pitch_dim, pitch_blocks and phase_memory of at least 1, got {self}")
 
 
 @dataclass(frozen=True)
@@ -308,7 +316,7 @@ PRESETS: dict[str, CodecConfig] = {
         semantic=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 16, 1, 64)),
         residual=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 8, 1, 64)),
         global_=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 4, 2, 16, (4, 4))),
-        decoder=DecoderConfig(32, 2, 3, 2, 16),
+        decoder=DecoderConfig(32, 2, 3, 2, 16, pitch_dim=8, pitch_blocks=1, phase_memory=10),
     ),
     "small": CodecConfig(
         name="small-1",

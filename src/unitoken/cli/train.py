@@ -20,6 +20,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; defaul
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 Codes = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 
@@ -33,6 +34,18 @@ def pool(
     from ..train.pool import build_pool
 
     built = build_pool(manifest, archives, output)
+    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
+
+
+@app.command()
+def merge(
+    pools: Annotated[list[Path], typer.Argument(help="Pool folders, in the order that their utterances are to have.")],
+    output: Output,
+) -> None:
+    """Join pools that were decoded apart."""
+    from ..train.pool import Pool, merge_pools
+
+    built = merge_pools([Pool(folder) for folder in pools], output)
     typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
 
 
@@ -55,7 +68,7 @@ def features(
     from ..train.teachers import load_teacher
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    count = compute_features(Pool(pool), load_teacher(teacher, layer, device=place), output, hop=hop, shard=part)
+    count = compute_features(Pool(pool), load_teacher(teacher, layer, device=place), output, hop=hop, shard=part, device=place)
     typer.echo(f"features of {count} utterances: {output}")
 
 
@@ -80,6 +93,7 @@ def semantic(
     config: Annotated[str, typer.Option(help="tiny, small, base, or a JSON file.")] = "small",
     device: Device = None,
     settings: Set = None,
+    compile: Compile = False,
 ) -> None:
     """Stage 0: the semantic encoder learns the teacher's features; runs under torchrun too."""
     from ..train import parallel
@@ -89,7 +103,7 @@ def semantic(
     from ..train.overrides import override
     from ..train.semantic import SemanticSettings, train_semantic
 
-    run, own = run_settings(settings, minutes, 1e-3)
+    run, own = run_settings(settings, minutes, 1e-3, compile)
     chosen, codec_config = override(SemanticSettings(run=run), own), read_config(config)
     opened, utterances, _ = open_pool(pool, valid_speakers)
     cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
@@ -140,6 +154,7 @@ def reconstruct(
     noise: Noise = None,
     device: Device = None,
     settings: Set = None,
+    compile: Compile = False,
 ) -> None:
     """Stage 1: P, G and the decoder learn to rebuild speech; runs under torchrun too."""
     from ..train import parallel
@@ -148,7 +163,7 @@ def reconstruct(
     from ..train.rebuild import train_reconstruction
     from ..train.reconstruction import ReconstructionSettings
 
-    run, own = run_settings(settings, minutes, 8e-4)
+    run, own = run_settings(settings, minutes, 8e-4, compile)
     chosen, loaded = override(ReconstructionSettings(), own), load_codec(codec)
     maker = example_maker(loaded.config, pool, valid_speakers, codes or codec, pitch, noise, chosen, run.seed)
     place = find_device(device)
@@ -171,6 +186,7 @@ def adversarial(
     config: Config = None,
     device: Device = None,
     settings: Set = None,
+    compile: Compile = False,
 ) -> None:
     """Stage 2: discriminators join the reconstruction; runs under torchrun too."""
     from ..train import parallel
@@ -178,7 +194,7 @@ def adversarial(
     from ..train.handover import averaged_state, keep_config, load_codec, read_config
     from ..train.overrides import override
 
-    shared, own = run_settings(settings, minutes, 2e-4)
+    shared, own = run_settings(settings, minutes, 2e-4, compile)
     chosen, loaded = override(AdversarialSettings(), own), load_codec(run, read_config(config) if config else None)
     maker = example_maker(loaded.config, pool, valid_speakers, codes, pitch, noise, chosen.reconstruction, shared.seed)
     place = find_device(device)

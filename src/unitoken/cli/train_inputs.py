@@ -35,14 +35,14 @@ def find_device(given: str | None) -> "torch.device":
     return torch.device(given) if given else found
 
 
-def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float) -> "tuple[RunSettings, list[str]]":
+def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float, compile: bool) -> "tuple[RunSettings, list[str]]":
     """Return the settings that all stages share, and the assignments that are the stage's own."""
     from ..train.overrides import override
     from ..train.run import RunSettings
 
     shared = [text.removeprefix("run.") for text in assignments or [] if text.startswith("run.")]
     own = [text for text in assignments or [] if not text.startswith("run.")]
-    return override(RunSettings(minutes=minutes, learning_rate=learning_rate), shared), own
+    return override(RunSettings(minutes=minutes, learning_rate=learning_rate, compile=compile), shared), own
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from ..nn.quantize import build_quantizer
 from ..nn.spectral import LogMel
 from .decoder import EDGE, Decoder
 from .encoder import Context, Encoder
+from .pitch import make_source
 
 
 @dataclass(frozen=True)
@@ -88,29 +89,34 @@ class Codec(nn.Module):
         """Return the latent of the global tokens, float32 `(batch, dim)`."""
         return self.global_out(self.pooling.pooled(statistics))
 
-    def decode(self, s: Tensor, p: Tensor | None, g: Tensor | None, valid: Tensor) -> Tensor:
+    def decode(self, s: Tensor, p: Tensor | None, g: Tensor | None, valid: Tensor, skip: int = 0) -> Tensor:
         """Decode windows of tokens.
 
         Args:
             s: int64 `(batch, frames of S, codebooks)`, any token where the clip has none.
             p: int64 `(batch, frames of P, codebooks)`, covering the same samples; None for the learnt null input.
             g: int64 `(batch, num_g)`; None for the learnt null condition.
-            valid: int64 `(batch, 2)`: where in the row, in samples, the tokens start and end; see `mask`.
+            valid: int64 `(batch, 2)`: where in the row, in samples, the tokens start and end; see `mask`. The start is at a multiple of `config.hop`.
+            skip: frames of `config.hop` samples at the row's start that are there for the phase of what follows, and are not decoded.
 
         Returns:
-            float32 `(batch, samples)`: of all but the first and last `EDGE` decoder frames of the row.
+            float32 `(batch, samples)`: of all but the first and last `EDGE` decoder frames of what is decoded.
         """
-        condition = self.decoder.conditioning(None if g is None else self.quantizer_g.dequantize(g), len(s))
+        decoder, hop = self.decoder, self.config.decoder.hop
+        condition = decoder.conditioning(None if g is None else self.quantizer_g.dequantize(g), len(s))
         codewords = self.quantizer_s.dequantize(s)
         if p is None:
-            rest = self.decoder.null_p.expand(len(s), -(-s.shape[1] * self.config.hop_s // self.config.hop_p), -1)
+            rest = decoder.null_p.expand(len(s), -(-s.shape[1] * self.config.hop_s // self.config.hop_p), -1)
         else:
             rest = self.quantizer_p.dequantize(p)
-        hop = self.config.decoder.hop
-        frames = s.shape[1] * self.decoder.factor_s
-        local = self.decoder.local(codewords, rest, self.mask(valid, frames, hop))
+        frames, fine = s.shape[1] * decoder.factor_s, skip * self.config.hop // hop
+        mask = self.mask(valid, frames, hop)
+        log_f0, voice = decoder.pitch(codewords, rest, mask, condition)
+        source = make_source(self.config, log_f0, torch.sigmoid(voice), mask, -valid[:, 0] // hop)
+        skip_s, skip_p = (skip * self.config.hop // each for each in (self.config.hop_s, self.config.hop_p))
+        local = decoder.local(codewords[:, skip_s:], rest[:, skip_p:], mask[:, fine:])
         edge = torch.tensor([-EDGE * hop, EDGE * hop], device=valid.device)
-        return self.decoder(local, self.mask(valid + edge, frames, hop), condition)
+        return decoder(local, self.mask(valid + edge, frames, hop)[:, fine:], condition, source.skip(fine))
 
     @property
     def receptive_field(self) -> Context:
@@ -132,5 +138,10 @@ class Codec(nn.Module):
     @property
     def decode_context_frames(self) -> Context:
         """Frames of `config.hop` samples that an exact chunk needs before and after it to be decoded."""
-        context, factor = self.decoder.context, self.config.hop // self.config.decoder.hop
-        return Context(math.ceil(context.past / factor), math.ceil(context.future / factor))
+        blocks, phase, factor = self.decoder.context, self.decoder.phase_context, self.config.hop // self.config.decoder.hop
+        return Context(math.ceil(max(blocks.past, phase.past) / factor), math.ceil(max(blocks.future, phase.future) / factor))
+
+    @property
+    def phase_frames(self) -> int:
+        """How many of the past `decode_context_frames` are there for the phase only: `decode` may skip them."""
+        return self.decode_context_frames.past - math.ceil(self.decoder.context.past * self.config.decoder.hop / self.config.hop)

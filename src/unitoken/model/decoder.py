@@ -1,21 +1,27 @@
-"""The decoder: local fusion of S and P, blocks conditioned on G, magnitude and phase, inverse STFT."""
+"""The decoder: local fusion of S and P, blocks conditioned on G, filtered harmonics and a free part, inverse STFT."""
 
 import torch
 from torch import Tensor, nn
 
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
+from ..nn.harmonic import harmonic_spectrum
 from ..nn.spectral import InverseSTFT
 from .encoder import Context, spread_lookahead
+from .pitch import PitchPredictor, Source
 
 EDGE = 2
 """Frames of the inverse STFT that are computed beyond each end of a piece, so that every sample has all the frames that overlap it."""
+LOUDEST = 6.0
+"""Highest log magnitude of a bin."""
 
 
 class Decoder(nn.Module):
     """Codewords to waveform.
 
     S and P meet first (local fusion, in blocks that do not see G), then G sets the scale and shift of every further block's norm.
+    The spectrum is the sum of two parts: harmonics of the F0 that `pitch` finds in the tokens, with a filter of magnitudes, and a free part with
+    magnitudes and phases of its own (noise, bursts). See `nn.harmonic` for why.
 
     Args:
         config: the codec's.
@@ -42,11 +48,15 @@ class Decoder(nn.Module):
         )
         self.norm = AdaptiveNorm(size.dim, size.condition_dim)
         self.bins = size.n_fft // 2 + 1
-        self.head = nn.Linear(size.dim, 2 * self.bins)
+        self.head = nn.Linear(size.dim, 3 * self.bins)
+        self.pitch = PitchPredictor(config)
         self.inverse = InverseSTFT(size.n_fft, size.hop)
         for layer in (self.from_s, self.from_p, self.head):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
+        with torch.no_grad():  # the filter starts flat and soft
+            self.head.weight[2 * self.bins :] *= 0.1
+            self.head.bias[2 * self.bins :] = -1.0
 
     def conditioning(self, g: Tensor | None, batch: int) -> Tensor:
         """Return the conditioning vector `(batch, condition_dim)` of global codewords `(batch, dim)`, or the learnt one for None."""
@@ -68,32 +78,44 @@ class Decoder(nn.Module):
         fine_p = self.from_p(p).reshape(batch, -1, self.config.decoder.dim)[:, :frames]
         return (fine_s + fine_p) * mask
 
-    def spectrum(self, local: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log magnitude and phase, float32 `(batch, frames, n_fft / 2 + 1)` each.
+    def spectrum(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
+        """Return the spectrum, complex64 `(batch, frames, n_fft / 2 + 1)`, zero where the mask is.
 
         Args:
             local: what `local` returned.
             mask: float32 `(batch, frames, 1)`: one on the frames to compute, `EDGE` frames beyond the tokens' on each side included.
             condition: float32 `(batch, condition_dim)`.
+            source: of the harmonics, of the same frames.
         """
         x = local
         for index, block in enumerate(self.blocks):
             x = block(x, mask, condition if index >= self.fused else None)
-        out = self.head(self.norm(x, condition)).float()
-        return out[..., : self.bins], out[..., self.bins :]
+        free, angle, shape = self.head(self.norm(x, condition)).float().split(self.bins, -1)
+        harmonics = harmonic_spectrum(source.f0, source.phase, self.config.decoder.n_fft, self.config.sample_rate)
+        return (harmonics * (amplitude(shape) * source.voice.unsqueeze(-1)) + torch.polar(amplitude(free), angle)) * mask
 
-    def forward(self, local: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
         """Return the waveform of all but the first and last `EDGE` frames; frames where the mask is zero are silent.
 
         Returns:
             float32 `(batch, (frames - 2 * EDGE) * hop)`.
         """
-        log_magnitude, phase = self.spectrum(local, mask, condition)
-        return self.inverse(log_magnitude.masked_fill(mask == 0, -float("inf")), phase)
+        return self.inverse(self.spectrum(local, mask, condition, source))
 
     @property
     def context(self) -> Context:
-        """Decoder frames that a sample's frames depend on, before and after: the blocks' and those that overlap."""
+        """Decoder frames that a sample's frames depend on, before and after, save for the phase: the blocks' and those that overlap."""
         past = sum(block.conv.past for block in self.blocks)  # type: ignore[union-attr]
         future = sum(block.conv.future for block in self.blocks)  # type: ignore[union-attr]
         return Context(past + EDGE, future + EDGE)
+
+    @property
+    def phase_context(self) -> Context:
+        """Decoder frames that the phases of a sample's frames depend on, before and after."""
+        context = self.pitch.context
+        return Context(context.past + self.config.decoder.phase_memory + EDGE, context.future + EDGE)
+
+
+def amplitude(log_magnitude: Tensor) -> Tensor:
+    """Return the magnitude of a natural logarithm, at most that of `LOUDEST`."""
+    return torch.exp(log_magnitude.clamp_max(LOUDEST))

@@ -202,6 +202,6 @@ def _decode_batch(codec: Codec, clips: Sequence[Tokens], rows: list[tuple[int, W
     s = gather("s", config.hop_s, config.semantic.quantizer.num_codebooks)
     p = None if first.p is None else gather("p", config.hop_p, config.residual.quantizer.num_codebooks)
     g = None if first.g is None else torch.stack([tokens for index, _ in rows if (tokens := clips[index].g) is not None]).to(device)
-    waveform = codec.decode(s, p, g, valid).cpu()
-    start = context.past * config.hop - EDGE * config.decoder.hop
+    waveform = codec.decode(s, p, g, valid, codec.phase_frames).cpu()
+    start = (context.past - codec.phase_frames) * config.hop - EDGE * config.decoder.hop
     return waveform[:, start : start + core * config.hop]

@@ -82,7 +82,7 @@ class LogMel(nn.Module):
 
 
 class InverseSTFT(nn.Module):
-    """Magnitude and phase to waveform by overlap-add; the envelope of the squared windows is constant, so no edge needs dividing.
+    """Spectrum to waveform by overlap-add; the envelope of the squared windows is constant, so no edge needs dividing.
 
     Args:
         n_fft: FFT and Hann window size.
@@ -95,21 +95,18 @@ class InverseSTFT(nn.Module):
         self.register_buffer("window", torch.hann_window(n_fft) / 1.5, persistent=False)
         self.window: Tensor
 
-    def forward(self, log_magnitude: Tensor, phase: Tensor) -> Tensor:
+    def forward(self, spectrum: Tensor) -> Tensor:
         """Return the samples that all frames around them are there for.
 
         Frame `j` is centred on the middle of samples `hop * j` to `hop * (j + 1)`; the first and last two frames are context only.
 
         Args:
-            log_magnitude: float32 `(batch, frames, n_fft / 2 + 1)`, natural logarithm.
-            phase: float32 of the same shape, radians.
+            spectrum: complex64 `(batch, frames, n_fft / 2 + 1)`.
 
         Returns:
             float32 `(batch, (frames - 4) * hop)`.
         """
-        magnitude = torch.exp(log_magnitude.clamp_max(6.0))
-        pieces = torch.fft.irfft(torch.polar(magnitude, phase), self.n_fft) * self.window
-        return overlap_add(pieces, self.hop)
+        return overlap_add(torch.fft.irfft(spectrum, self.n_fft) * self.window, self.hop)
 
 
 def overlap_add(pieces: Tensor, hop: int) -> Tensor:

@@ -11,7 +11,7 @@ from ..errors import TrainError
 from ..model.codec import Codec
 from . import parallel
 from .discriminators import Discriminators, DiscriminatorSettings, discriminator_loss, generator_loss, limit_band, matching_loss
-from .loop import descend, run_loop
+from .loop import adamw, descend, run_loop
 from .quantizers import AveragingTrainer, GumbelTrainer
 from .reconstruction import Example, ExampleMaker, ReconstructionSettings, Reconstructor
 from .run import RunSettings
@@ -83,7 +83,9 @@ class Adversary(nn.Module):
         """Return a random piece of each row of both waveforms, zero outside the utterance and cut to the source's band alike."""
         length = min(clean.shape[1], int(self.settings.seconds * self.sample_rate))
         spare = (example.samples - length).clamp_min(0)
-        start = (torch.rand(len(clean), generator=generator).to(clean.device) * (spare + 1)).long().clamp(max=clean.shape[1] - length)
+        start = (
+            (torch.rand(len(clean), generator=generator).to(clean.device, non_blocking=True) * (spare + 1)).long().clamp(max=clean.shape[1] - length)
+        )
         at = start[:, None] + torch.arange(length, device=clean.device)
         real, fake = ((wave.float() * mask).gather(1, at) for wave in (clean, decoded))
         return limit_band(real, example.limits, self.sample_rate), limit_band(fake, example.limits, self.sample_rate)
@@ -165,15 +167,18 @@ def train_adversarial(
     module.settle()
     if start is not None:
         module.go_on(start)
+    if run.compile:
+        module.rebuilder.compile_parts()
+    maker = maker.to(device)
     generator, judges = parallel.wrap(module.rebuilder), parallel.wrap(module.discriminators)
     trained = [p for p in module.rebuilder.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=run.learning_rate, betas=(0.8, 0.98), weight_decay=0.01)
-    opponent = torch.optim.AdamW(module.discriminators.parameters(), lr=run.learning_rate * settings.scale, betas=(0.8, 0.98), weight_decay=0.01)
+    optimizer = adamw(trained, run.learning_rate, (0.8, 0.98), device)
+    opponent = adamw(module.discriminators.parameters(), run.learning_rate * settings.scale, (0.8, 0.98), device)
     opponent.param_groups[0]["scale"] = settings.scale
 
-    def step(number: int) -> tuple[dict[str, Tensor], float]:
+    def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
         torch.manual_seed(run.seed * 1_000_003 + number * parallel.world() + parallel.rank())
-        example = maker.make(number * parallel.world() + parallel.rank()).to(device)
+        example = maker.make(number * parallel.world() + parallel.rank())
         random = torch.Generator().manual_seed(run.seed * 1_000_003 + number)
         losses, decoded, mask = generator(example, random)
         real, fake = module.pieces(example.clean, decoded, example, mask, random)
@@ -186,7 +191,7 @@ def train_adversarial(
         total = total + share * (settings.adversarial * adversarial + settings.matching * matching)
         norms["norm"] = descend(optimizer, module.rebuilder, total, number)
         values |= {"adversarial": adversarial.detach(), "matching": matching.detach(), **norms}
-        return values, float(mask.sum()) / codec.config.sample_rate
+        return values, example.samples.sum() / codec.config.sample_rate
 
     average = run_loop(folder, module, [optimizer, opponent], run, step)
     module.load_state_dict(average.state)

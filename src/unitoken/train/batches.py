@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..units import frames_for
 from .noise import NoiseBank
-from .pool import Pool
 from .sampling import Crop
+from .store import AudioStore
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's audio.
+    """One step's audio, on the device of the store that it is from.
 
     Attributes:
         clean: float32 `(batch, samples)`, zero behind the end of a crop; samples a multiple of the hop.
@@ -28,17 +27,19 @@ class Batch:
     mask: Tensor
 
 
-def collate(pool: Pool, crops: Sequence[Crop], hop: int, noise: NoiseBank | None, seed: tuple[int, int]) -> Batch:
-    """Return the crops as one batch, padded to the longest; the same seed gives the same noise."""
-    random = np.random.default_rng(seed)
-    frames = [frames_for(crop.samples, hop) for crop in crops]
-    clean = np.zeros((len(crops), max(frames) * hop), dtype=np.float32)
-    degraded = clean.copy() if noise else clean
-    mask = np.zeros((len(crops), max(frames), 1), dtype=np.float32)
-    for row, crop in enumerate(crops):
-        wave = pool.wave(crop.utterance, crop.start, crop.samples)
-        clean[row, : len(wave)] = wave
-        mask[row, : frames[row]] = 1
-        if noise:
-            degraded[row, : len(wave)] = noise.degrade(wave, random)
-    return Batch(torch.from_numpy(clean), torch.from_numpy(degraded), torch.from_numpy(mask))
+def samples_of(crops: Sequence[Crop], device: torch.device) -> Tensor:
+    """Return int64 `(batch,)`: how many samples each crop has."""
+    return torch.tensor([crop.samples for crop in crops]).to(device, non_blocking=True)
+
+
+def frame_mask(samples: Tensor, frames: int, hop: int) -> Tensor:
+    """Return float32 `(batch, frames, 1)`: one where a frame of `hop` samples holds one of the first `samples` of its row."""
+    return (torch.arange(frames, device=samples.device) * hop < samples[:, None]).float().unsqueeze(-1)
+
+
+def collate(audio: AudioStore, crops: Sequence[Crop], hop: int, noise: NoiseBank | None, generator: torch.Generator) -> Batch:
+    """Return the crops as one batch, padded to the longest; a generator (CPU) in the same state gives the same noise."""
+    frames = frames_for(max(crop.samples for crop in crops), hop)
+    clean, samples = audio.crop(crops, frames * hop), samples_of(crops, audio.data.device)
+    degraded = noise.degrade(clean, samples, generator) if noise else clean
+    return Batch(clean, degraded, frame_mask(samples, frames, hop))

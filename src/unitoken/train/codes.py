@@ -1,33 +1,81 @@
 """The end of the semantic stage: a codebook for the student's output, and the semantic tokens of the whole pool, made once."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..errors import TrainError
 from ..files import replacing
 from ..model.codec import Codec
 from ..nn.quantize import nearest
 from ..units import frames_for
+from .batches import frame_mask, samples_of
 from .offsets import frame_offsets
 from .pool import Pool, Utterance
 from .quantizers import kmeans
+from .sampling import Crop
 from .semantic import SemanticStudent
+from .store import AudioStore, FrameStore
 
 DATA = "s.u16"
 
 
 @torch.no_grad()
-def student_latents(student: SemanticStudent | Codec, wave: Tensor) -> Tensor:
-    """Return the semantic latents, float32 `(frames, dim)`, of one whole utterance, float32 `(samples,)`."""
-    hop = student.config.hop_s
-    frames = frames_for(len(wave), hop)
-    padded = F.pad(wave, (0, frames * hop - len(wave)))[None]
-    return student.semantic(student.front_end(padded), torch.ones(1, frames, 1, device=wave.device))[0].float()
+def student_latents(student: SemanticStudent | Codec, waves: Tensor, samples: Tensor) -> Tensor:
+    """Return the semantic latents, float32 `(batch, frames, dim)`, of whole utterances; what stands behind the end of one means nothing.
+
+    Args:
+        student: what encodes.
+        waves: float32 `(batch, width)`, width a multiple of the hop, zero behind the end of each utterance.
+        samples: int64 `(batch,)`, samples of each.
+    """
+    hop, stride = student.config.hop_s, student.config.semantic.encoder.stride
+    mask = frame_mask(samples, waves.shape[1] // hop, hop)
+    return student.semantic(student.front_end(waves) * mask.repeat_interleave(stride, 1), mask).float()
+
+
+def pool_latents(
+    student: SemanticStudent | Codec, audio: AudioStore, utterances: Sequence[Utterance], *, seconds: float = 120.0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Encode utterances of similar length together.
+
+    Args:
+        student: what encodes, on the audio's device.
+        audio: of the pool.
+        utterances: which.
+        seconds: longest batch, padding included; one utterance at least.
+
+    Yields:
+        int64 `(n,)`, where the frames of a batch stand when those of all utterances stand in a row in the given order, and their latents,
+        float32 `(n, dim)`.
+    """
+    hop, device = student.config.hop_s, audio.data.device
+    counts = [frames_for(utterance.samples, hop) for utterance in utterances]
+    starts = np.cumsum([0, *counts])
+    for rows in _by_length(counts, int(seconds * student.config.sample_rate) // hop):
+        width = counts[rows[0]]
+        crops = [Crop(utterances[row], 0, utterances[row].samples) for row in rows]
+        latents = student_latents(student, audio.crop(crops, width * hop), samples_of(crops, device))
+        held = torch.tensor([counts[row] for row in rows])
+        inside = torch.arange(width) < held[:, None]
+        at = (torch.from_numpy(starts[rows])[:, None] + torch.arange(width))[inside]
+        yield at.to(device, non_blocking=True), latents.flatten(0, 1)[inside.flatten().nonzero()[:, 0].to(device, non_blocking=True)]
+
+
+def _by_length(counts: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Yield the numbers of rows, longest first, in groups of at most `limit` frames after padding."""
+    group = list[int]()
+    for row in sorted((row for row, count in enumerate(counts) if count), key=lambda row: -counts[row]):
+        if group and (len(group) + 1) * counts[group[0]] > limit:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 @torch.no_grad()
@@ -51,15 +99,18 @@ def fit_codebook(
     Raises:
         TrainError: if the utterances have fewer frames than the codebook has codewords.
     """
-    device, latents, count = next(student.parameters()).device, list[Tensor](), 0
+    chosen, count = list[Utterance](), 0
     for index in np.random.default_rng(seed).permutation(len(utterances)):
-        latents.append(student_latents(student, torch.from_numpy(pool.wave(utterances[index])).to(device)))
-        count += len(latents[-1])
+        chosen.append(utterances[index])
+        count += frames_for(chosen[-1].samples, student.config.hop_s)
         if count >= frames:
             break
     if count < size:
         raise TrainError(f"{count} frames cannot make {size} codewords; train on more speech or choose a smaller codebook")
-    points = torch.cat(latents)
+    device = next(student.parameters()).device
+    points = torch.empty(count, student.config.semantic.quantizer.dim, device=device)
+    for at, latents in pool_latents(student, AudioStore(pool).to(device), chosen):
+        points[at] = latents
     scale = (points.std(0) + 1e-5) ** -flatten
     out = student.semantic.out
     if out is None:
@@ -69,7 +120,7 @@ def fit_codebook(
     return kmeans(points * scale, size, seed=seed)
 
 
-class SemanticCodes:
+class SemanticCodes(FrameStore):
     """S tokens of every utterance of a pool, from a frozen semantic encoder.
 
     Args:
@@ -85,26 +136,25 @@ class SemanticCodes:
         path = Path(folder) / DATA
         if not path.is_file():
             raise TrainError(f"{folder} holds no semantic tokens ({DATA} is missing); make them with: unitoken train codebook")
-        self.starts, total = frame_offsets(pool, hop)
-        self.data: np.ndarray[tuple[int], np.dtype[np.uint16]] = np.memmap(path, dtype=np.uint16, mode="r")
-        if len(self.data) != total:
-            raise TrainError(f"{folder} has tokens of {len(self.data)} frames, the pool has {total}; make them of this pool")
+        offsets, total = frame_offsets(pool, hop)
+        # Torch gathers no unsigned 16-bit numbers; `crop` undoes the sign.
+        data: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(path, dtype="<i2", mode="c")
+        if len(data) != total:
+            raise TrainError(f"{folder} has tokens of {len(data)} frames, the pool has {total}; make them of this pool")
+        super().__init__(torch.from_numpy(data), offsets, hop)
 
-    def get(self, utterance: Utterance, start: int, frames: int) -> np.ndarray:
-        """Return int64 `(frames,)` from frame `start`; all of them must lie inside the utterance."""
-        first = self.starts[utterance.path] + start
-        return self.data[first : first + frames].astype(np.int64)
+    def crop(self, crops: Sequence[Crop], width: int) -> Tensor:
+        """Return int64 `(batch, width)`, 0 behind the end of each crop."""
+        return super().crop(crops, width).long() & 0xFFFF
 
 
-@torch.no_grad()
 def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool, folder: str | os.PathLike[str]) -> float:
     """Write the S tokens of a whole pool and return the share of the codebook that they use."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    used = torch.zeros(len(codebook), dtype=torch.bool)
-    with replacing(folder / DATA) as temporary, temporary.open("wb") as file:
-        for utterance in pool.utterances:
-            index = nearest(student_latents(student, torch.from_numpy(pool.wave(utterance)).to(codebook.device)), codebook).cpu()
-            used[index] = True
-            file.write(index.numpy().astype("<u2").tobytes())
-    return float(used.float().mean())
+    tokens = torch.empty(frame_offsets(pool, student.config.hop_s)[1], dtype=torch.int64, device=codebook.device)
+    for at, latents in pool_latents(student, AudioStore(pool).to(codebook.device), pool.utterances):
+        tokens[at] = nearest(latents, codebook)
+    with replacing(folder / DATA) as temporary:
+        tokens.cpu().numpy().astype("<u2").tofile(temporary)
+    return len(tokens.unique()) / len(codebook)

@@ -14,7 +14,9 @@ from ..errors import TrainError
 from ..files import replacing
 from ..units import frames_for
 from .offsets import frame_offsets
-from .pool import Pool, Utterance
+from .pool import Pool
+from .sampling import Crop
+from .store import AudioStore, FrameStore
 from .teachers import Teacher
 
 DATA, DONE, META = "features.f16", "done.u8", "features.json"
@@ -40,8 +42,8 @@ def at_hop(features: Tensor, frame_rate: int, frames: int, hop: int) -> Tensor:
     return features[: frames * step].view(frames, step, -1).mean(1)
 
 
-class FeatureCache:
-    """Features of every utterance of a pool, in the pool's order.
+class FeatureCache(FrameStore):
+    """Features of every utterance of a pool, in the pool's order: float16 `(frames, dim)`.
 
     Args:
         folder: what `compute_features` wrote.
@@ -56,24 +58,30 @@ class FeatureCache:
         if not (folder / META).is_file():
             raise TrainError(f"{folder} holds no teacher features ({META} is missing); make them with: unitoken train features")
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
-        self.dim, self.hop, self.teacher = int(meta["dim"]), int(meta["hop"]), str(meta["teacher"])
-        self.starts, total = frame_offsets(pool, self.hop)
+        self.dim, hop, self.teacher = int(meta["dim"]), int(meta["hop"]), str(meta["teacher"])
+        offsets, total = frame_offsets(pool, hop)
         if meta["frames"] != total:
             raise TrainError(f"{folder} has features of {meta['frames']} frames, the pool has {total}; compute them for this pool")
         missing = int((np.fromfile(folder / DONE, dtype=np.uint8) == 0).sum())
         if missing:
             raise TrainError(f"{folder}: {missing} utterances have no features yet; run unitoken train features again, it goes on where it stopped")
-        self.data = np.memmap(folder / DATA, dtype=np.float16, mode="r", shape=(total, self.dim))
-
-    def get(self, utterance: Utterance, start: int, frames: int) -> np.ndarray:
-        """Return float16 `(frames, dim)` of one utterance from frame `start`; cut at its end."""
-        first = self.starts[utterance.path]
-        end = frames_for(utterance.samples, self.hop)
-        return self.data[first + start : first + min(start + frames, end)]
+        data = np.memmap(folder / DATA, dtype=np.float16, mode="c", shape=(total, self.dim))
+        super().__init__(torch.from_numpy(data), offsets, hop)
 
 
-def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str], *, hop: int = 640, shard: tuple[int, int] = (0, 1)) -> int:
+def compute_features(
+    pool: Pool,
+    teacher: Teacher,
+    folder: str | os.PathLike[str],
+    *,
+    hop: int = 640,
+    shard: tuple[int, int] = (0, 1),
+    device: torch.device | str = "cpu",
+) -> int:
     """Compute the teacher's features of a pool, or of every n-th utterance of it; what is there already is kept.
+
+    Each clip is heard alone, because a teacher's padding is part of what it hears. They are written every few hundred clips, so that a GPU
+    need not wait for the disk after each.
 
     Args:
         pool: the utterances.
@@ -81,6 +89,7 @@ def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str
         folder: where to write; several shards may write into one folder at the same time.
         hop: samples a frame (640: 25 Hz).
         shard: `(i, n)`: do utterances i, i + n, ...
+        device: the teacher's; a GPU gets the whole pool's audio.
 
     Returns:
         how many utterances were computed.
@@ -88,27 +97,51 @@ def compute_features(pool: Pool, teacher: Teacher, folder: str | os.PathLike[str
     Raises:
         TrainError: if the folder holds features of another teacher, rate or pool.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    starts, total = frame_offsets(pool, hop)
-    meta = {"teacher": teacher.name, "dim": teacher.dim, "hop": hop, "frames": total}
-    _claim(folder, meta, len(pool))
-    data = np.memmap(folder / DATA, dtype=np.float16, mode="r+", shape=(total, teacher.dim))
-    done = np.memmap(folder / DONE, dtype=np.uint8, mode="r+", shape=(len(pool),))
-    count = 0
-    for index in range(shard[0], len(pool), shard[1]):
-        if done[index]:
-            continue
-        utterance = pool.utterances[index]
-        frames = frames_for(utterance.samples, hop)
-        features = teacher.features(torch.from_numpy(pool.wave(utterance))[None])[0]
-        first = starts[utterance.path]
-        data[first : first + frames] = at_hop(features, teacher.frame_rate, frames, hop).to(torch.float16).cpu().numpy()
-        done[index] = 1
-        count += 1
-    data.flush()
-    done.flush()
+    writer = _Writer(Path(folder), pool, {"teacher": teacher.name, "dim": teacher.dim, "hop": hop})
+    audio, count = AudioStore(pool).to(device), 0
+    try:
+        for index in range(shard[0], len(pool), shard[1]):
+            if writer.done[index]:
+                continue
+            utterance = pool.utterances[index]
+            features = teacher.features(audio.crop([Crop(utterance, 0, utterance.samples)], utterance.samples))[0]
+            writer.add(index, at_hop(features, teacher.frame_rate, frames_for(utterance.samples, hop), hop))
+            count += 1
+    finally:
+        writer.flush()
     return count
+
+
+class _Writer:
+    """Collects features where they were computed and writes many clips' at once."""
+
+    CLIPS = 256
+
+    def __init__(self, folder: Path, pool: Pool, meta: Mapping[str, object]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.starts, total = frame_offsets(pool, int(str(meta["hop"])))
+        meta = {**meta, "frames": total}
+        _claim(folder, meta, len(pool))
+        self.pool, self.held = pool, dict[int, Tensor]()
+        self.data = np.memmap(folder / DATA, dtype=np.float16, mode="r+", shape=(total, int(str(meta["dim"]))))
+        self.done = np.memmap(folder / DONE, dtype=np.uint8, mode="r+", shape=(len(pool),))
+
+    def add(self, index: int, features: Tensor) -> None:
+        self.held[index] = features.half()
+        if len(self.held) >= self.CLIPS:
+            self.flush()
+
+    def flush(self) -> None:
+        rows = torch.cat([*self.held.values()]).cpu().numpy() if self.held else None
+        first = 0
+        for index, features in self.held.items():
+            start, count = self.starts[self.pool.utterances[index].path], len(features)
+            self.data[start : start + count] = rows[first : first + count] if rows is not None else 0
+            first += count
+        self.data.flush()
+        self.done[[*self.held]] = 1
+        self.done.flush()
+        self.held.clear()
 
 
 def _claim(folder: Path, meta: Mapping[str, object], utterances: int) -> None:

@@ -1,6 +1,6 @@
 """The loop that every stage runs in: until the time is up, one step after the other, with log, averages and checkpoints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from . import parallel
 from .run import Clock, Log, RunSettings, WeightAverage, finite, load_checkpoint, save_checkpoint, set_learning_rate
 
-Step = Callable[[int], tuple[dict[str, Tensor], float]]
-"""Does one training step, given its number; returns values for the log and the seconds of audio it trained on."""
+Step = Callable[[int], tuple[dict[str, Tensor], float | Tensor]]
+"""Does one training step, given its number; returns values for the log, `loss` among them, and the seconds of audio it trained on."""
 
 
 def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], settings: RunSettings, step: Step) -> WeightAverage:
@@ -26,12 +26,13 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
         step: see `Step`.
 
     Raises:
-        TrainError: if the folder holds another configuration's run.
+        TrainError: if the folder holds another configuration's run, or the loss is no longer finite: found out when a row of the log or a
+            checkpoint is due, so no such weights are ever written.
     """
     average = WeightAverage(module, settings.average)
     number = first = load_checkpoint(folder, module, average, optimizers)
     rates = [optimizer.param_groups[0].get("scale", 1.0) for optimizer in optimizers]
-    clock, log, seconds, writes = Clock(settings), Log(folder / "log.csv"), 0.0, parallel.rank() == 0
+    clock, log, writes = Clock(settings), Log(folder / "log.csv"), parallel.rank() == 0
     while not _over(clock):
         rate = float(parallel.from_first(torch.tensor(clock.learning_rate(number - first), dtype=torch.float64)))  # clocks differ, weights must not
         for optimizer, scale in zip(optimizers, rates, strict=True):
@@ -39,13 +40,13 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
         values, audio = step(number)
         average.update(module)
         number += 1
-        seconds += audio * parallel.world()
-        log.add(values)
+        log.add(values, audio * parallel.world())
         if writes and number % settings.log_steps == 0:
-            log.write(number, seconds, rate)
-            seconds = 0.0
+            log.write(number, rate)
         if writes and clock.time_to_save():
+            log.check(number)
             save_checkpoint(folder, module, average, optimizers, number)
+    log.check(number)
     if writes:
         save_checkpoint(folder, module, average, optimizers, number)
     return average
@@ -56,14 +57,21 @@ def _over(clock: Clock) -> bool:
     return bool(parallel.sum_over_ranks(torch.tensor(float(clock.over))) > 0) if parallel.world() > 1 else clock.over
 
 
+def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float], device: torch.device) -> torch.optim.AdamW:
+    """Return the optimizer of every stage; on a GPU it is one kernel for all parameters."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=0.01, fused=device.type == "cuda" or None)
+
+
 def descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, number: int) -> Tensor:
     """Take one optimizer step, gradients clipped to a norm of 1, and return that norm.
 
     Raises:
-        TrainError: if the loss is not finite.
+        TrainError: if the loss is not finite; on a GPU, which would have to be waited for, the log finds that out.
     """
     optimizer.zero_grad(set_to_none=True)
-    finite(loss, number).backward()
+    if loss.device.type == "cpu":
+        finite(loss, number)
+    loss.backward()
     norm = nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
     optimizer.step()
     return norm

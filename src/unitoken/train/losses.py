@@ -29,7 +29,7 @@ class SpectralLoss(nn.Module):
         self,
         sample_rate: int = 16000,
         resolutions: Sequence[tuple[int, int]] = ((2048, 160), (1024, 100), (512, 64)),
-        compressed: int = 1024,
+        compressed: int = 2048,
     ) -> None:
         super().__init__()
         self.sample_rate, self.resolutions, self.compressed = sample_rate, tuple(resolutions), compressed
@@ -79,14 +79,16 @@ class SpectralLoss(nn.Module):
         return mask[:, at].unsqueeze(-1)
 
 
-def voiced_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Return the loss of a pitch head.
+def voiced_loss(voice: Tensor, log_f0: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Return the loss of a prediction of F0: cross entropy of voicing, and a smooth L1 of log-F0 where there is voice.
 
     Args:
-        predicted: float32 `(batch, frames, 2)`: logit of voice, relative log-F0.
-        target: float32 `(batch, frames)`: relative log-F0, NaN where there is no voice.
+        voice: float32 `(batch, frames)`, logit.
+        log_f0: float32 `(batch, frames)`, natural logarithm of Hz.
+        target: float32 `(batch, frames)`: the same, NaN where there is no voice.
+        mask: float32 `(batch, frames)`: one where the utterance is.
     """
     voiced = torch.isfinite(target)
-    voice = nn.functional.binary_cross_entropy_with_logits(predicted[..., 0], voiced.float())
-    error = nn.functional.smooth_l1_loss(predicted[..., 1], target.nan_to_num(), beta=0.1, reduction="none") * voiced
-    return voice * 0.1 + error.sum() / voiced.sum().clamp_min(1)
+    wrong = nn.functional.binary_cross_entropy_with_logits(voice.float(), voiced.float(), reduction="none")
+    error = nn.functional.smooth_l1_loss(log_f0.float(), target.nan_to_num(), beta=0.1, reduction="none") * voiced
+    return 0.1 * (wrong * mask).sum() / mask.sum().clamp_min(1) + error.sum() / voiced.sum().clamp_min(1)

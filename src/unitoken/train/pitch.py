@@ -1,22 +1,25 @@
-"""Fundamental frequency of a whole pool, tracked once and kept every 20 ms, as the target of the residual stream's pitch head."""
+"""Fundamental frequency of a whole pool, tracked once and kept every 20 ms: the target of the decoder's F0 and of P's pitch head."""
 
+import math
 import os
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..errors import TrainError, missing_extra
 from ..files import replacing
 from ..units import frames_for
 from .offsets import frame_offsets
-from .pool import Pool, Utterance
+from .pool import Pool
+from .store import FrameStore
 
 HOP = 320
 DATA = "f0.f16"
 
 
-class PitchCache:
-    """Log-F0 of every utterance of a pool.
+class PitchCache(FrameStore):
+    """Natural logarithm of F0 in Hz of every utterance of a pool: float32 `(frames,)`, NaN where there is no voice or no audio.
 
     Args:
         folder: what `compute_pitch` wrote.
@@ -30,19 +33,11 @@ class PitchCache:
         path = Path(folder) / DATA
         if not path.is_file():
             raise TrainError(f"{folder} holds no pitch ({DATA} is missing); make it with: unitoken train pitch")
-        self.starts, total = frame_offsets(pool, HOP)
-        self.data: np.ndarray[tuple[int], np.dtype[np.float16]] = np.memmap(path, dtype=np.float16, mode="r")
-        if len(self.data) != total:
-            raise TrainError(f"{folder} has the pitch of {len(self.data)} frames, the pool has {total}; compute it for this pool")
-
-    def get(self, utterance: Utterance, start: int, frames: int) -> np.ndarray:
-        """Return float32 `(frames,)`: the natural logarithm of F0 over the utterance's mean of it; NaN where there is no voice or no more audio."""
-        first, count = self.starts[utterance.path], frames_for(utterance.samples, HOP)
-        whole = self.data[first : first + count].astype(np.float32)
-        voiced = whole > 0
-        relative = np.where(voiced, whole - (whole[voiced].mean() if voiced.any() else 0), np.nan)
-        piece = relative[start : start + frames]
-        return np.pad(piece, (0, frames - len(piece)), constant_values=np.nan)
+        offsets, total = frame_offsets(pool, HOP)
+        logs = np.fromfile(path, dtype="<f2").astype(np.float32)
+        if len(logs) != total:
+            raise TrainError(f"{folder} has the pitch of {len(logs)} frames, the pool has {total}; compute it for this pool")
+        super().__init__(torch.from_numpy(np.where(logs > 0, logs, np.nan).astype(np.float32)), offsets, HOP, fill=math.nan)
 
 
 def compute_pitch(pool: Pool, folder: str | os.PathLike[str]) -> None:

@@ -8,7 +8,7 @@ import csv
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class Utterance:
 
 
 class Pool:
-    """Utterances of one folder, with their samples in a read-only memory map.
+    """Utterances of one folder, with their samples in a memory map; what is written to it never reaches the file.
 
     Args:
         folder: what `build_pool` wrote.
@@ -70,7 +70,7 @@ class Pool:
         with index.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
         self.utterances = [Utterance(**{**row, "start": int(row["start"]), "samples": int(row["samples"])}) for row in rows]  # type: ignore[arg-type]
-        self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="r")
+        self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="c")
         total = sum(u.samples for u in self.utterances)
         if len(self.audio) != total:
             raise TrainError(f"{self.folder}: {AUDIO} holds {len(self.audio)} samples, {INDEX} lists {total}; build the pool again")
@@ -156,8 +156,38 @@ def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.Pat
                 start += len(wave)
         if not done:
             raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
-        with index.open("w", encoding="utf-8", newline="") as table:
-            writer: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(done)
+        _write_index(index, done)
     return Pool(folder)
+
+
+def merge_pools(pools: Sequence[Pool], folder: str | os.PathLike[str]) -> Pool:
+    """Write several pools as one, with the utterances of the first one first.
+
+    Args:
+        pools: one at least; no path may be in two of them.
+        folder: where to write; made if missing. A pool already there is replaced when the new one is complete.
+
+    Raises:
+        TrainError: if there is none, or two have an utterance of the same path.
+    """
+    paths = [utterance.path for pool in pools for utterance in pool.utterances]
+    if not paths or len(set(paths)) != len(paths):
+        raise TrainError(f"{len(pools)} pools with {len(paths)} utterances of {len(set(paths))} paths cannot be joined; each path must be there once")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
+        start, done = 0, list[dict[str, Any]]()
+        with audio.open("wb") as file:
+            for pool in pools:
+                pool.audio.tofile(file)
+                done += [{**vars(utterance), "start": utterance.start + start} for utterance in pool.utterances]
+                start += len(pool.audio)
+        _write_index(index, done)
+    return Pool(folder)
+
+
+def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as table:
+        writer: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -6,7 +6,7 @@ import torch
 
 from ..model.codec import Codec
 from . import parallel
-from .loop import descend, run_loop
+from .loop import adamw, descend, run_loop
 from .quantizers import AveragingTrainer
 from .reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
 from .run import RunSettings
@@ -35,20 +35,29 @@ def train_reconstruction(
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Reconstructor(codec, settings, autocast=run.autocast).to(device)
-    wrapped = parallel.wrap(module)
-    optimizer = torch.optim.AdamW((p for p in module.parameters() if p.requires_grad), lr=run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    if run.compile:
+        module.compile_parts()
+    wrapped, maker = parallel.wrap(module), maker.to(device)
+    optimizer = adamw((p for p in module.parameters() if p.requires_grad), run.learning_rate, (0.9, 0.98), device)
 
-    def step(number: int) -> tuple[dict[str, torch.Tensor], float]:
+    def step(number: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         torch.manual_seed(run.seed * 1_000_003 + number * parallel.world() + parallel.rank())  # a resumed run restarts the same codewords
-        example = maker.make(number * parallel.world() + parallel.rank()).to(device)
-        losses, _, mask = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
+        example = maker.make(number * parallel.world() + parallel.rank())
+        losses, _, _ = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
         total = module.total(losses)
         norm = descend(optimizer, module, total, number)
         values = {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}
         if isinstance(module.trainer_p, AveragingTrainer):
-            values["perplexity_p"] = torch.tensor(module.trainer_p.perplexity)
-        return values, float(mask.sum()) / codec.config.sample_rate
+            values["perplexity_p"] = _perplexity(module.trainer_p)
+        return values, example.samples.sum() / codec.config.sample_rate
 
     average = run_loop(folder, module, [optimizer], run, step)
     module.load_state_dict(average.state)
     return module.codec
+
+
+def _perplexity(trainer: AveragingTrainer) -> torch.Tensor:
+    """Return `trainer.perplexity` as a scalar that stays on its device."""
+    counts = trainer.levels[0].get_buffer("counts")
+    shares = counts / counts.sum().clamp_min(1e-9)
+    return torch.exp(-(shares * torch.log(shares + 1e-12)).sum()) / len(counts)

@@ -1,5 +1,6 @@
 """Stage 1: P, G and the decoder learn to rebuild speech around semantic tokens that stay as they are."""
 
+import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,9 @@ from torch.nn import functional as F
 from ..config import CodecConfig
 from ..model.codec import Codec
 from ..model.decoder import EDGE
+from ..model.pitch import CENTRE, make_source
 from .augment import Perturbation, perturb
+from .batches import frame_mask, samples_of
 from .codes import SemanticCodes
 from .losses import SpectralLoss, band_limits, voiced_loss
 from .noise import NoiseBank
@@ -18,7 +21,8 @@ from .pitch import HOP as PITCH_HOP
 from .pitch import PitchCache
 from .pool import Pool, Utterance
 from .quantizers import build_trainer, masked_mean
-from .sampling import SpeakerSampler
+from .sampling import Crop, SpeakerSampler
+from .store import AudioStore
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,9 @@ class ReconstructionSettings:
         other_utterance: probability that it is of another utterance of the speaker.
         drop_p: share of utterances decoded without P.
         drop_g: share of utterances decoded without G.
-        perturbation: of P's input: pitch and formants, so that P holds what is relative and G what is the speaker's.
+        told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
+        perturbation: of P's input: formants and spectral tilt, which P is not to hold. Never its pitch: the decoder could not undo a shift that no
+            stream tells of, and would learn to have no harmonics.
         weights: of the losses.
     """
 
@@ -42,13 +48,14 @@ class ReconstructionSettings:
     other_utterance: float = 0.3
     drop_p: float = 0.15
     drop_g: float = 0.03
-    perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.25, 1.15, 0.0, 1.0, 0.0, 0.6))
-    weights: tuple[tuple[str, float], ...] = (("mel", 1.0), ("magnitude", 2.0), ("commit", 1.0), ("pitch", 0.1), ("energy", 0.1))
+    told: float = 0.5
+    perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
+    weights: tuple[tuple[str, float], ...] = (("mel", 1.0), ("magnitude", 4.0), ("commit", 1.0), ("f0", 0.2), ("pitch", 0.1), ("energy", 0.1))
 
 
 @dataclass(frozen=True)
 class Example:
-    """One step's data.
+    """One step's data, on the device of what it was made from.
 
     Attributes:
         clean: float32 `(batch, samples)`, what is to be rebuilt, zero behind an utterance's end.
@@ -57,7 +64,7 @@ class Example:
         tokens: int64 `(batch, frames of S, 1)`.
         reference: float32 `(batch, reference samples)` for the global encoder.
         reference_samples: int64 `(batch,)`.
-        pitch: float32 `(batch, frames of 20 ms)`, relative log-F0, NaN without voice.
+        pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
         limits: float32 `(batch,)`, Hz.
     """
 
@@ -69,10 +76,6 @@ class Example:
     reference_samples: Tensor
     pitch: Tensor
     limits: Tensor
-
-    def to(self, device: torch.device) -> "Example":
-        """Return the example on a device."""
-        return Example(**{name: value.to(device, non_blocking=True) for name, value in vars(self).items()})
 
 
 class ExampleMaker:
@@ -100,46 +103,47 @@ class ExampleMaker:
         noise: NoiseBank | None,
         seed: int,
     ) -> None:
-        self.pool, self.codes, self.pitch, self.config, self.settings, self.noise, self.seed = pool, codes, pitch, config, settings, noise, seed
+        self.audio, self.codes, self.pitch, self.noise = AudioStore(pool), codes, pitch, noise
+        self.config, self.settings, self.seed = config, settings, seed
         self.sampler = SpeakerSampler(utterances, seed=seed)
         self.by_speaker = dict[tuple[str, str], list[Utterance]]()
         for utterance in utterances:
             if utterance.speaker != "unk":
                 self.by_speaker.setdefault(utterance.who, []).append(utterance)
 
+    def to(self, device: torch.device | str) -> "ExampleMaker":
+        """Return a maker whose data, and so its examples, are on a device."""
+        moved = copy.copy(self)
+        moved.audio, moved.codes, moved.pitch = self.audio.to(device), self.codes.to(device), self.pitch.to(device)
+        moved.noise = self.noise.to(device) if self.noise else None
+        return moved
+
     def make(self, step: int) -> Example:
         """Return the example of one step; the same step gives the same example."""
         hop, settings, rate = self.config.hop, self.settings, self.config.sample_rate
-        random = np.random.default_rng((self.seed, 7, step))
+        device, random = self.audio.data.device, np.random.default_rng((self.seed, 7, step))
         crops = self.sampler.draw(step, settings.batch, int(settings.seconds * rate) // hop * hop, hop)
-        width = -(-max(crop.samples for crop in crops) // hop) * hop
-        clean, count = np.zeros((len(crops), width), np.float32), np.zeros(len(crops), np.int64)
-        degraded = clean.copy()
-        tokens = np.zeros((len(crops), width // self.config.hop_s, 1), np.int64)
-        pitch = np.full((len(crops), width // PITCH_HOP), np.nan, np.float32)
-        references = list[np.ndarray]()
-        for row, crop in enumerate(crops):
-            wave = self.pool.wave(crop.utterance, crop.start, crop.samples)
-            clean[row, : len(wave)], count[row] = wave, len(wave)
-            degraded[row, : len(wave)] = self.noise.degrade(wave, random, room=0.0, noise=0.15) if self.noise else wave
-            frames = -(-crop.samples // self.config.hop_s)
-            tokens[row, :frames, 0] = self.codes.get(crop.utterance, crop.start // self.config.hop_s, frames)
-            pitch[row] = self.pitch.get(crop.utterance, crop.start // PITCH_HOP, width // PITCH_HOP)
-            references.append(self._reference(crop.utterance, random))
-        longest = -(-max(len(wave) for wave in references) // hop) * hop
-        reference = np.stack([np.pad(wave, (0, longest - len(wave))) for wave in references])
-        lengths = np.array([len(wave) for wave in references], np.int64)
-        arrays = {"clean": clean, "degraded": degraded, "samples": count, "tokens": tokens, "reference": reference}
-        arrays |= {"reference_samples": lengths, "pitch": pitch}
-        limits = band_limits([crop.utterance.source for crop in crops])
-        return Example(limits=limits, **{name: torch.from_numpy(array) for name, array in arrays.items()})
+        references = [self._reference(crop.utterance, random) for crop in crops]
+        width, longest = (-(-max(crop.samples for crop in each) // hop) * hop for each in (crops, references))
+        clean, samples = self.audio.crop(crops, width), samples_of(crops, device)
+        chance = torch.Generator().manual_seed(int(random.integers(1 << 62)))
+        return Example(
+            clean=clean,
+            degraded=self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean,
+            samples=samples,
+            tokens=self.codes.crop(crops, width // self.config.hop_s).unsqueeze(-1),
+            reference=self.audio.crop(references, longest),
+            reference_samples=samples_of(references, device),
+            pitch=self.pitch.crop(crops, width // PITCH_HOP),
+            limits=band_limits([crop.utterance.source for crop in crops]).to(device, non_blocking=True),
+        )
 
-    def _reference(self, utterance: Utterance, random: np.random.Generator) -> np.ndarray:
+    def _reference(self, utterance: Utterance, random: np.random.Generator) -> Crop:
         others = self.by_speaker.get(utterance.who, [])
         if len(others) > 1 and random.random() < self.settings.other_utterance:
             utterance = others[int(random.integers(len(others)))]
         length = min(utterance.samples, int(self.settings.reference_seconds * self.config.sample_rate))
-        return self.pool.wave(utterance, int(random.integers(0, utterance.samples - length + 1)), length)
+        return Crop(utterance, int(random.integers(0, utterance.samples - length + 1)), length)
 
 
 class Reconstructor(nn.Module):
@@ -171,44 +175,60 @@ class Reconstructor(nn.Module):
         with torch.no_grad():
             features = codec.front_end.compress(perturb(codec.front_end.magnitudes(example.degraded), self.settings.perturbation, generator))
             reference = codec.front_end(example.reference)
-        mask_p = self._mask(example.samples, samples // codec.config.hop_p, codec.config.hop_p)
+        mask_p = frame_mask(example.samples, samples // codec.config.hop_p, codec.config.hop_p)
         hop_g = codec.config.front_end.hop * codec.config.global_.encoder.stride
-        mask_g = self._mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
+        mask_g = frame_mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             latent_p = codec.residual(features * mask_p.repeat_interleave(features.shape[1] // mask_p.shape[1], 1), mask_p)
             frames_g = codec.global_encoder(reference * mask_g.repeat_interleave(reference.shape[1] // mask_g.shape[1], 1), mask_g)
         latent_g = codec.global_latent(codec.global_statistics(frames_g.float(), mask_g))
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))
-        decoded = self._decode(example, p.codewords, g.codewords[:, 0], generator)
+        decoded, losses_f0 = self._decode(example, p.codewords, g.codewords[:, 0], generator)
         mask = (torch.arange(samples, device=device)[None] < example.samples[:, None]).float()
         losses = self.spectral(decoded, example.clean, mask, example.limits)
-        losses["commit"] = p.loss + g.loss
+        losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
         losses |= self._prosody(example, p.codewords, mask_p)
         return losses, decoded, mask
+
+    def compile_parts(self) -> None:
+        """Compile the encoders that are trained and the decoder's blocks; names and values of weights stay as they are."""
+        for encoder in (self.codec.residual, self.codec.global_encoder):
+            encoder.compile()
+        setattr(self.codec.decoder, "spectrum", torch.compile(self.codec.decoder.spectrum))  # noqa: B010  (no attribute of the class is meant)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses."""
         return torch.stack([weight * losses[name] for name, weight in self.settings.weights]).sum()
 
-    @staticmethod
-    def _mask(samples: Tensor, frames: int, hop: int) -> Tensor:
-        return (torch.arange(frames, device=samples.device)[None] * hop < samples[:, None]).float().unsqueeze(-1)
+    def _decode(self, example: Example, p: Tensor, g: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the waveform and the loss of the decoder's F0.
 
-    def _decode(self, example: Example, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
+        The harmonics follow the true F0 or the predicted one, and no gradient reaches the prediction through them: F0 is learnt from its own loss.
+        """
         codec, decoder, device = self.codec, self.codec.decoder, p.device
-        batch, hop = len(p), self.codec.config.decoder.hop
-        drop_p = (torch.rand(batch, 1, 1, generator=generator) < self.settings.drop_p).to(device)
-        drop_g = (torch.rand(batch, 1, generator=generator) < self.settings.drop_g).to(device)
-        mask = self._mask(example.samples, example.clean.shape[1] // hop, hop)
+        batch, hop = len(p), codec.config.decoder.hop
+
+        def chance(share: float) -> Tensor:
+            return (torch.rand(batch, 1, generator=generator) < share).to(device, non_blocking=True)
+
+        drop_p, drop_g, told = chance(self.settings.drop_p), chance(self.settings.drop_g), chance(self.settings.told)
+        mask = frame_mask(example.samples, example.clean.shape[1] // hop, hop)
+        wide = frame_mask(example.samples + 2 * EDGE * hop, mask.shape[1] + 2 * EDGE, hop)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            local = decoder.local(codec.quantizer_s.dequantize(example.tokens), torch.where(drop_p, decoder.null_p, p), mask)
+            s, rest = codec.quantizer_s.dequantize(example.tokens), torch.where(drop_p.unsqueeze(-1), decoder.null_p, p)
+            local = decoder.local(s, rest, mask)
             condition = torch.where(drop_g, decoder.conditioning(None, batch), decoder.conditioning(g, batch))
-            wide = (F.pad(value, (0, 0, EDGE, EDGE)) for value in (local, mask))
-            edge = example.samples + EDGE * hop
-            span = self._mask(edge + EDGE * hop, mask.shape[1] + 2 * EDGE, hop)
-            log_magnitude, phase = decoder.spectrum(next(wide), span, condition)
-        return decoder.inverse(log_magnitude.masked_fill(span == 0, -float("inf")), phase)
+            log_f0, voice = decoder.pitch(s, rest, mask, condition)
+            loss = voiced_loss(voice, log_f0, example.pitch, mask[..., 0])
+            known, told = torch.isfinite(example.pitch), told | drop_p
+            log_f0 = torch.where(told & known, example.pitch.nan_to_num(), log_f0.detach())
+            voice = torch.where(told, known.float(), torch.sigmoid(voice.detach()))
+            log_f0, voice, inner = (F.pad(value, (EDGE, EDGE)) for value in (log_f0, voice, mask[..., 0]))
+            first = torch.full((batch,), -EDGE, device=device)
+            source = make_source(codec.config, log_f0, voice, inner.unsqueeze(-1), first)
+            spectrum = decoder.spectrum(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition, source)
+        return decoder.inverse(spectrum), loss
 
     def _prosody(self, example: Example, p: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
         out = self.heads(p).unflatten(-1, (self.steps, 3)).flatten(1, 2)
@@ -217,4 +237,5 @@ class Reconstructor(nn.Module):
         valid = mask_p.repeat_interleave(self.steps, dim=1)
         mean = (energy * valid[..., 0]).sum(1, keepdim=True) / valid[..., 0].sum(1, keepdim=True)
         error = (out[..., 2:] - (energy - mean).unsqueeze(-1)) ** 2
-        return {"pitch": voiced_loss(out[..., :2], example.pitch), "energy": masked_mean(error, valid)}
+        pitch = voiced_loss(out[..., 0], CENTRE + out[..., 1], example.pitch, valid[..., 0])
+        return {"pitch": pitch, "energy": masked_mean(error, valid)}

@@ -8,10 +8,12 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import TrainError
 from ..files import replacing
@@ -31,6 +33,7 @@ class RunSettings:
         save_minutes: time between checkpoints.
         log_steps: steps between lines of the log.
         autocast: bfloat16 for what stands it.
+        compile: compile encoders and decoder first, which takes a minute or two; for GPUs.
     """
 
     minutes: float = 30.0
@@ -42,6 +45,7 @@ class RunSettings:
     save_minutes: float = 3.0
     log_steps: int = 20
     autocast: bool = True
+    compile: bool = False
 
 
 class Clock:
@@ -82,26 +86,43 @@ class Clock:
 class Log:
     """A CSV of one run folder, appended to, and a line on the terminal for each row.
 
+    Sums stay on the device they come from until a row is written, so that a GPU is not waited for at every step.
+
     Args:
         path: the CSV; a column that comes new in a resumed run is refused.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.sums, self.count = dict[str, float](), 0
+        self.sums, self.count = dict[str, float | Tensor](), 0
+        self.seconds: float | Tensor = 0.0
         self.since = time.monotonic()
 
-    def add(self, values: Mapping[str, float | Tensor]) -> None:
-        """Add one step's values to the means of the next row."""
+    def add(self, values: Mapping[str, float | Tensor], audio_seconds: float | Tensor = 0.0) -> None:
+        """Add one step's values to the means of the next row, and the seconds of audio it was trained on."""
         for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(value)
+            self.sums[key] = self.sums.get(key, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
+        self.seconds = self.seconds + audio_seconds
         self.count += 1
 
-    def write(self, step: int, audio_seconds: float, learning_rate: float) -> None:
-        """Write the means since the last row, with the seconds of audio trained on in a second."""
+    def check(self, step: int) -> None:
+        """Do nothing if the losses since the last row were finite.
+
+        Raises:
+            TrainError: if one was not.
+        """
+        finite(torch.as_tensor(self.sums.get("loss", 0.0)), step)
+
+    def write(self, step: int, learning_rate: float) -> None:
+        """Write the means since the last row, with the seconds of audio trained on in a second.
+
+        Raises:
+            TrainError: see `check`; or if the file has other columns.
+        """
+        self.check(step)
         now = time.monotonic()
-        row = {"step": step, **{k: round(v / self.count, 5) for k, v in self.sums.items()}}
-        row |= {"rate": round(audio_seconds / (now - self.since), 1), "lr": round(learning_rate, 7), "time": int(time.time())}
+        row = {"step": step, **{k: round(float(v) / self.count, 5) for k, v in self.sums.items()}}
+        row |= {"rate": round(float(self.seconds) / (now - self.since), 1), "lr": round(learning_rate, 7), "time": int(time.time())}
         new = not self.path.exists()
         if not new and (known := self.path.read_text(encoding="utf-8").partition("\n")[0].strip().split(",")) != list(row):
             raise TrainError(
@@ -114,7 +135,7 @@ class Log:
             writer.writerow(row)
         sys.stdout.write("  ".join(f"{k} {v:.6g}" for k, v in row.items() if k != "time") + "\n")
         sys.stdout.flush()
-        self.sums, self.count, self.since = {}, 0, now
+        self.sums, self.count, self.seconds, self.since = {}, 0, 0.0, now
 
 
 class WeightAverage:
@@ -134,12 +155,11 @@ class WeightAverage:
         """Take one step's weights in."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for key, value in module.state_dict().items():
-            held = self.state[key]
-            if held.is_floating_point():
-                held.lerp_(value, 1 - decay)
-            else:
-                held.copy_(value)
+        now = module.state_dict()
+        floats = [key for key, value in now.items() if value.is_floating_point()]
+        get_ema_multi_avg_fn(decay)([self.state[key] for key in floats], [now[key] for key in floats], 0)  # one call for all, quick on a GPU
+        for key in now.keys() - floats:
+            self.state[key].copy_(now[key])
 
 
 def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer], step: int) -> None:
@@ -160,6 +180,8 @@ def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
 def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:
     """Read what `save_checkpoint` wrote, if it is there, and return the step to go on with; 0 in an empty folder.
 
+    Weights may be float16 (they travel so); where `optimizer.pt` is missing, the optimizers start anew.
+
     Raises:
         TrainError: if the weights are of another configuration.
     """
@@ -171,10 +193,19 @@ def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
     except RuntimeError as error:
         raise TrainError(f"{folder} holds a checkpoint of another configuration; choose another folder ({error})") from error
     held = load_file(folder / "average.safetensors")
-    average.state, average.steps = {key: held[key].to(value.device) for key, value in average.state.items()}, int(state["average_steps"])
-    for optimizer, kept in zip(optimizers, torch.load(folder / "optimizer.pt", "cpu", weights_only=True), strict=True):  # noqa: TID251  (weights only)
-        optimizer.load_state_dict(kept)
+    average.state, average.steps = {key: held[key].to(value) for key, value in average.state.items()}, int(state["average_steps"])
+    if (folder / "optimizer.pt").is_file():
+        kept = torch.load(folder / "optimizer.pt", "cpu", weights_only=True)  # noqa: TID251  (weights only)
+        for optimizer, one in zip(optimizers, kept, strict=True):
+            _load_optimizer(optimizer, one)
     return int(state["step"])
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load a state that may come from another kind of device: how the arithmetic is done is this run's own choice, and no part of it."""
+    for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        group.update({key: own[key] for key in ("fused", "foreach", "capturable") if key in own})
+    optimizer.load_state_dict(state)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -1,11 +1,11 @@
 """Stage 0: the semantic encoder learns the teacher's features, clean speech for the teacher, perturbed speech for the student."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import CodecConfig
 from ..model.encoder import Encoder
@@ -14,11 +14,12 @@ from . import parallel
 from .augment import Perturbation, perturb
 from .batches import Batch, collate
 from .features import FeatureCache
-from .loop import descend, run_loop
+from .loop import adamw, descend, run_loop
 from .noise import NoiseBank
 from .pool import Pool, Utterance
 from .run import RunSettings
 from .sampling import Crop, SpeakerSampler
+from .store import AudioStore
 from .targets import Projection
 
 
@@ -57,14 +58,9 @@ class SemanticStudent(nn.Module):
         return self.semantic(self.front_end.compress(magnitudes) * mask.repeat_interleave(self.config.semantic.encoder.stride, 1), mask)
 
 
-def targets_of(cache: FeatureCache, projection: Projection, crops: list[Crop], hop: int, frames: int) -> Tensor:
-    """Return float32 targets `(batch, frames, dim)` of crops, zero behind their ends."""
-    rows = list[Tensor]()
-    for crop in crops:
-        held = projection(torch.from_numpy(cache.get(crop.utterance, crop.start // hop, frames).copy()))
-        held = held[: -(-crop.samples // hop)]
-        rows.append(F.pad(held, (0, 0, 0, frames - len(held))))
-    return torch.stack(rows)
+def targets_of(cache: FeatureCache, projection: Projection, crops: Sequence[Crop], mask: Tensor) -> Tensor:
+    """Return float32 targets `(batch, frames, dim)` of crops, zero where the mask, float32 `(batch, frames, 1)`, is."""
+    return projection(cache.crop(crops, mask.shape[1])) * mask
 
 
 def regression_loss(latent: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -105,21 +101,23 @@ def train_semantic(
     torch.manual_seed(settings.run.seed)
     device = torch.device(device)
     student = SemanticStudent(config).to(device)
+    if settings.run.compile:
+        student.semantic.compile()
     wrapped = parallel.wrap(student)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=settings.run.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    projection = _projection(folder, cache, config)
+    optimizer = adamw(student.parameters(), settings.run.learning_rate, (0.9, 0.98), device)
+    projection = _projection(folder, cache, config).to(device)
     sampler, hop = SpeakerSampler(utterances, seed=settings.run.seed), config.hop_s
     longest = int(settings.seconds * config.sample_rate) // hop * hop
+    audio, features, bank = AudioStore(pool).to(device), cache.to(device), noise.to(device) if noise else None
 
-    def step(number: int) -> tuple[dict[str, Tensor], float]:
+    def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
         drawn = number * parallel.world() + parallel.rank()
-        crops = sampler.draw(drawn, settings.batch, longest, hop)
-        batch = collate(pool, crops, hop, noise, (settings.run.seed, drawn))
-        target = targets_of(cache, projection, crops, hop, batch.mask.shape[1])
         generator = torch.Generator().manual_seed(settings.run.seed * 1_000_003 + drawn)
-        loss = semantic_step(student, wrapped, batch, target, settings, generator)
+        crops = sampler.draw(drawn, settings.batch, longest, hop)
+        batch = collate(audio, crops, hop, bank, generator)
+        loss = semantic_step(student, wrapped, batch, targets_of(features, projection, crops, batch.mask), settings, generator)
         norm = descend(optimizer, student, loss, number)
-        return {"loss": loss.detach(), "norm": norm}, batch.mask.sum().item() * hop / config.sample_rate
+        return {"loss": loss.detach(), "norm": norm}, batch.mask.sum() * (hop / config.sample_rate)
 
     average = run_loop(folder, student, [optimizer], settings.run, step)
     student.load_state_dict(average.state)
@@ -130,13 +128,11 @@ def semantic_step(
     student: SemanticStudent, wrapped: nn.Module, batch: Batch, target: Tensor, settings: SemanticSettings, generator: torch.Generator
 ) -> Tensor:
     """Return the loss of one step on perturbed input; `wrapped` is the student, or what averages its gradients over processes."""
-    device = next(student.parameters()).device
     with torch.no_grad():
-        magnitudes = perturb(student.front_end.magnitudes(batch.degraded.to(device)), settings.perturbation, generator)
-    mask = batch.mask.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.run.autocast):
-        latent = wrapped(magnitudes, mask)
-    return regression_loss(latent, target.to(device), mask)
+        magnitudes = perturb(student.front_end.magnitudes(batch.degraded), settings.perturbation, generator)
+    with torch.autocast(batch.mask.device.type, torch.bfloat16, enabled=settings.run.autocast):
+        latent = wrapped(magnitudes, batch.mask)
+    return regression_loss(latent, target, batch.mask)
 
 
 def _projection(folder: Path, cache: FeatureCache, config: CodecConfig) -> Projection:

@@ -36,12 +36,16 @@ class Projection:
     def fit(cls, cache: FeatureCache, dim: int, *, frames: int = 200_000, seed: int = 0) -> "Projection":
         """Fit to a random sample of a pool's frames."""
         rows = np.sort(np.random.default_rng(seed).choice(len(cache.data), min(frames, len(cache.data)), replace=False))
-        x = torch.from_numpy(np.asarray(cache.data[rows], dtype=np.float32))
+        x = cache.data[torch.from_numpy(rows).to(cache.data.device)].float()
         mean, scale = x.mean(0), x.std(0) + 1e-5
         z = (x - mean) / scale
         variances, vectors = torch.linalg.eigh(z.T @ z / len(z))
         axes, kept = vectors.flip(1)[:, :dim], variances.flip(0)[:dim]
         return cls(mean, scale, axes / (kept.mean() ** 0.5), float(kept.sum() / variances.sum()))
+
+    def to(self, device: torch.device | str) -> "Projection":
+        """Return the projection on a device."""
+        return Projection(self.mean.to(device), self.scale.to(device), self.axes.to(device), self.kept)
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""

@@ -1,0 +1,77 @@
+"""A whole pool's samples or frames in one tensor, and pieces of it gathered as padded batches, on whatever device it lies.
+
+On a CPU the tensor is a memory map, so that only what is read takes memory; on a GPU it is copied there once and batches are made there.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .pool import Pool
+from .sampling import Crop
+
+Store = TypeVar("Store", bound="FrameStore")
+
+
+def take(data: Tensor, first: Tensor, count: Tensor, width: int, fill: float = 0) -> Tensor:
+    """Gather runs of rows as a padded batch.
+
+    Args:
+        data: `(rows, ...)`, one row at least.
+        first: int64 `(batch,)`, first row of each run.
+        count: int64 `(batch,)`, rows of each run; `first + count <= rows`.
+        width: rows to return; longer runs are cut.
+        fill: what stands behind the end of a run.
+
+    Returns:
+        `(batch, width, ...)` of the data's type and on its device.
+    """
+    at = torch.arange(width, device=data.device)
+    inside = at < count[:, None]
+    rows = data[torch.where(inside, first[:, None] + at, 0)]
+    return rows.masked_fill_(~inside.view(*inside.shape, *[1] * (data.ndim - 1)), fill)
+
+
+class FrameStore:
+    """Frames of all utterances of a pool, one utterance after the other.
+
+    Args:
+        data: `(frames, ...)`.
+        offsets: first frame of each utterance, by path.
+        hop: samples a frame.
+        fill: what `crop` puts behind the end of a crop.
+    """
+
+    def __init__(self, data: Tensor, offsets: Mapping[str, int], hop: int, fill: float = 0) -> None:
+        self.data, self.offsets, self.hop, self.fill = data, offsets, hop, fill
+
+    def crop(self, crops: Sequence[Crop], width: int) -> Tensor:
+        """Return the frames of crops, `(batch, width, ...)`, with `fill` behind the end of each; crops start at multiples of the hop."""
+        device = self.data.device
+        first = torch.tensor([self.offsets[crop.utterance.path] + crop.start // self.hop for crop in crops])
+        count = torch.tensor([-(-crop.samples // self.hop) for crop in crops])
+        return take(self.data, first.to(device, non_blocking=True), count.to(device, non_blocking=True), width, self.fill)
+
+    def to(self: Store, device: torch.device | str) -> Store:
+        """Return a store with its data on a device; the same data if they are there already."""
+        moved = copy.copy(self)
+        moved.data = self.data.to(device)
+        return moved
+
+
+class AudioStore(FrameStore):
+    """The samples of a pool.
+
+    Args:
+        pool: whose samples; they stay in its memory map until `to` copies them to a GPU.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(torch.from_numpy(pool.audio), {u.path: u.start for u in pool.utterances}, 1)
+
+    def crop(self, crops: Sequence[Crop], width: int) -> Tensor:
+        """Return float32 `(batch, width)` in [-1, 1], zero behind the end of each crop."""
+        return super().crop(crops, width).float() / 32768
