@@ -1,3 +1,4 @@
+import copy
 import csv
 import json
 import os
@@ -20,7 +21,7 @@ from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
 from unitoken.train.loop import adamw, run_loop
 from unitoken.train.noise import NoiseBank
-from unitoken.train.rebuild import _perplexity, train_reconstruction
+from unitoken.train.rebuild import train_reconstruction
 from unitoken.train.reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
 from unitoken.train.run import Clock, Log, WeightAverage, finite, load_checkpoint, save_checkpoint
 from unitoken.train.sampling import Crop
@@ -188,13 +189,25 @@ def test_another_device_gets_its_data_once_and_is_never_waited_for(data, tmp_pat
     average = WeightAverage(student, 0.9)
     average.update(student)
     assert all(value.is_meta for value in average.state.values())
-    assert _perplexity(Reconstructor(make_codec(), REBUILD).to("meta").trainer_p).is_meta
+    assert Reconstructor(make_codec(), REBUILD).to("meta").trainer_p.perplexity.is_meta
 
 
-def test_the_perplexity_in_the_log_is_the_trainers():
-    trainer = Reconstructor(make_codec(), REBUILD).trainer_p
-    trainer.levels[0].counts.copy_(torch.rand(64, generator=torch.Generator().manual_seed(0)))
-    assert float(_perplexity(trainer)) == pytest.approx(trainer.perplexity)
+def test_a_trained_codec_is_trained_further(data, tmp_path, monkeypatch):
+    """Its codebook stays, and with the run's averages so do its heads."""
+    pool, _, codes, pitch = data
+    maker = ExampleMaker(pool, pool.utterances, codes, pitch, TINY, REBUILD, None, 0)
+    count_steps(monkeypatch, 30)
+    codec = stage_1(data, tmp_path / "1")
+    known, state = codec.quantizer_p.codebook.clone(), averaged_state(tmp_path / "1")
+    moved, pitch_loss = {}, {}
+    for name, given in (("anew", {}), ("trained", {"trained": True}), ("start", {"start": state})):
+        made = copy.deepcopy(codec)
+        count_steps(monkeypatch, RUN.log_steps)
+        train_reconstruction(made, maker, tmp_path / name, REBUILD, RUN, **given)
+        moved[name] = float((load_codec(tmp_path / name, TINY).quantizer_p.codebook - known).abs().mean())
+        pitch_loss[name] = float(log_of(tmp_path / name)[0]["pitch"])
+    assert max(moved["trained"], moved["start"]) < 0.5 * moved["anew"]
+    assert pitch_loss["start"] < 0.9 * pitch_loss["trained"]
 
 
 def test_the_learning_rate_rises_and_falls(monkeypatch):

@@ -144,12 +144,14 @@ def codebook(
 
 @app.command()
 def reconstruct(
-    codec: Annotated[Path, typer.Argument(help="Codec folder that `unitoken train codebook` wrote.")],
+    codec: Annotated[Path, typer.Argument(help="Codec folder that `unitoken train codebook` wrote; with --trained, any codec folder.")],
     pool: PoolFolder,
     output: Output,
     pitch: PitchFolder,
     minutes: Minutes = 60.0,
     codes: Codes = None,
+    trained: Annotated[bool, typer.Option("--trained", help="The codec's P, G and decoder are trained already: train them further.")] = False,
+    start: Annotated[Path | None, typer.Option(help="Reconstruction run to start from, in another folder than it.")] = None,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
     device: Device = None,
@@ -158,7 +160,7 @@ def reconstruct(
 ) -> None:
     """Stage 1: P, G and the decoder learn to rebuild speech; runs under torchrun too."""
     from ..train import parallel
-    from ..train.handover import keep_config, load_codec
+    from ..train.handover import averaged_state, keep_config, load_codec
     from ..train.overrides import override
     from ..train.rebuild import train_reconstruction
     from ..train.reconstruction import ReconstructionSettings
@@ -169,7 +171,8 @@ def reconstruct(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    train_reconstruction(loaded, maker, output, chosen, run, device=place)
+    held = averaged_state(start) if start else None
+    train_reconstruction(loaded, maker, output, chosen, run, device=place, trained=trained, start=held)
     typer.echo(f"reconstruction run: {output}")
 
 

@@ -12,7 +12,6 @@ from ..model.codec import Codec
 from . import parallel
 from .discriminators import Discriminators, DiscriminatorSettings, discriminator_loss, generator_loss, limit_band, matching_loss
 from .loop import adamw, descend, run_loop
-from .quantizers import AveragingTrainer, GumbelTrainer
 from .reconstruction import Example, ExampleMaker, ReconstructionSettings, Reconstructor
 from .run import RunSettings
 
@@ -107,31 +106,6 @@ class Adversary(nn.Module):
         self.discriminators.requires_grad_(True)
         return generator_loss(decoded.logits, self.settings.loss), matching_loss(recorded.features, decoded.features)
 
-    def settle(self) -> None:
-        """Let the quantizers' averages start from the codebooks as they are; from zero, the first steps would draw them anew."""
-        for trainer in (self.rebuilder.trainer_p, self.rebuilder.trainer_g):
-            if isinstance(trainer, GumbelTrainer):
-                trainer.temperature.fill_(0.5)
-            elif isinstance(trainer, AveragingTrainer):
-                codebooks = trainer.quantizer.codewords()
-                for level, codebook in zip(trainer.levels, codebooks, strict=True):
-                    level.get_buffer("counts").fill_(1.0)
-                    level.get_buffer("sums").copy_(codebook)
-
-    def go_on(self, state: Mapping[str, Tensor]) -> None:
-        """Take over everything that the reconstruction stage left: its heads and averages too.
-
-        Args:
-            state: the averaged weights of its run.
-
-        Raises:
-            TrainError: if they are of another configuration.
-        """
-        try:
-            self.rebuilder.load_state_dict(dict(state))
-        except RuntimeError as error:
-            raise TrainError(f"the reconstruction run is of another configuration than the codec; give the run that made it ({error})") from error
-
 
 def train_adversarial(
     codec: Codec,
@@ -152,7 +126,7 @@ def train_adversarial(
         settings: of the stage.
         run: time box, learning rate, log.
         device: where to train.
-        start: averaged weights of the reconstruction run; None starts pitch heads anew and the codebooks' averages from the codebooks.
+        start: see `Reconstructor.go_on`: averaged weights of the reconstruction run.
 
     Returns:
         the codec with averaged weights.
@@ -164,9 +138,7 @@ def train_adversarial(
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Adversary(codec, settings, autocast=run.autocast).to(device)
-    module.settle()
-    if start is not None:
-        module.go_on(start)
+    module.rebuilder.go_on(start)
     if run.compile:
         module.rebuilder.compile_parts()
     maker = maker.to(device)

@@ -93,12 +93,18 @@ class AveragingTrainer(nn.Module):
         config = quantizer.config
         self.levels = nn.ModuleList(Averages(config.codebook_size, config.dim) for _ in range(config.num_codebooks))
 
+    def settle(self) -> None:
+        """Let the averages start from the codebooks as they are, those of a trained codec; from zero, the first steps would draw them anew."""
+        for level, codebook in zip(self.levels, self.quantizer.codewords(), strict=True):
+            level.get_buffer("counts").fill_(1.0)
+            level.get_buffer("sums").copy_(codebook)
+
     @property
-    def perplexity(self) -> float:
-        """Perplexity of the averaged use of the first codebook, as a share of its size."""
+    def perplexity(self) -> Tensor:
+        """Perplexity of the averaged use of the first codebook, as a share of its size; a scalar that stays on its device."""
         counts = self.levels[0].get_buffer("counts")
         shares = counts / counts.sum().clamp_min(1e-9)
-        return float(torch.exp(-(shares * torch.log(shares + 1e-12)).sum()) / len(counts))
+        return torch.exp(-(shares * torch.log(shares + 1e-12)).sum()) / len(counts)
 
     def forward(self, latent: Tensor, mask: Tensor) -> Quantized:
         """Quantize with a straight-through gradient; in training mode the codebooks move."""
@@ -123,6 +129,9 @@ class RoundingTrainer(nn.Module):
     def __init__(self, quantizer: FiniteScalarQuantizer) -> None:
         super().__init__()
         self.quantizer = quantizer
+
+    def settle(self) -> None:
+        """Do nothing: rounding has no state."""
 
     def forward(self, latent: Tensor, mask: Tensor) -> Quantized:
         """Quantize with a straight-through gradient."""
@@ -153,6 +162,10 @@ class GumbelTrainer(nn.Module):
         self.temperature_decay = temperature_decay
         self.register_buffer("temperature", torch.tensor(2.0))
         self.temperature: Tensor
+
+    def settle(self) -> None:
+        """Start at the temperature that a trained codec ended with."""
+        self.temperature.fill_(0.5)
 
     def forward(self, latent: Tensor, mask: Tensor) -> Quantized:
         """Quantize with sampled codewords in training mode, nearest ones else."""

@@ -1,5 +1,6 @@
 """Runs of the reconstruction stage."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,15 @@ from .run import RunSettings
 
 
 def train_reconstruction(
-    codec: Codec, maker: ExampleMaker, folder: Path, settings: ReconstructionSettings, run: RunSettings, *, device: torch.device | str = "cpu"
+    codec: Codec,
+    maker: ExampleMaker,
+    folder: Path,
+    settings: ReconstructionSettings,
+    run: RunSettings,
+    *,
+    device: torch.device | str = "cpu",
+    trained: bool = False,
+    start: Mapping[str, torch.Tensor] | None = None,
 ) -> Codec:
     """Train P, G and the decoder around the codec's semantic tokens for a while, or go on with the run in `folder`.
 
@@ -24,6 +33,8 @@ def train_reconstruction(
         settings: of the stage.
         run: time box, learning rate, log.
         device: where to train.
+        trained: the codec's P, G and decoder are trained already and are trained further.
+        start: see `Reconstructor.go_on`: averaged weights of the run that trained them.
 
     Returns:
         the codec with averaged weights.
@@ -35,6 +46,8 @@ def train_reconstruction(
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Reconstructor(codec, settings, autocast=run.autocast).to(device)
+    if trained or start is not None:
+        module.go_on(start)
     if run.compile:
         module.compile_parts()
     wrapped, maker = parallel.wrap(module), maker.to(device)
@@ -48,16 +61,9 @@ def train_reconstruction(
         norm = descend(optimizer, module, total, number)
         values = {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}
         if isinstance(module.trainer_p, AveragingTrainer):
-            values["perplexity_p"] = _perplexity(module.trainer_p)
+            values["perplexity_p"] = module.trainer_p.perplexity
         return values, example.samples.sum() / codec.config.sample_rate
 
     average = run_loop(folder, module, [optimizer], run, step)
     module.load_state_dict(average.state)
     return module.codec
-
-
-def _perplexity(trainer: AveragingTrainer) -> torch.Tensor:
-    """Return `trainer.perplexity` as a scalar that stays on its device."""
-    counts = trainer.levels[0].get_buffer("counts")
-    shares = counts / counts.sum().clamp_min(1e-9)
-    return torch.exp(-(shares * torch.log(shares + 1e-12)).sum()) / len(counts)

@@ -1,6 +1,7 @@
 """Stage 1: P, G and the decoder learn to rebuild speech around semantic tokens that stay as they are."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import CodecConfig
+from ..errors import TrainError
 from ..model.codec import Codec
 from ..model.decoder import EDGE
 from ..model.pitch import CENTRE, make_source
@@ -190,6 +192,23 @@ class Reconstructor(nn.Module):
         losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
         losses |= self._prosody(example, p.codewords, mask_p)
         return losses, decoded, mask
+
+    def go_on(self, state: Mapping[str, Tensor] | None = None) -> None:
+        """Train a codec further that has been trained: keep its codebooks, which an untrained codec's first steps draw anew.
+
+        Args:
+            state: averaged weights of another run, heads and averages included; None starts the heads anew.
+
+        Raises:
+            TrainError: if they are of another configuration.
+        """
+        self.trainer_p.settle()
+        self.trainer_g.settle()
+        if state is not None:
+            try:
+                self.load_state_dict(dict(state))
+            except RuntimeError as error:
+                raise TrainError(f"the reconstruction run is of another configuration than the codec; give the run that made it ({error})") from error
 
     def compile_parts(self) -> None:
         """Compile the encoders that are trained and the decoder's blocks; names and values of weights stay as they are."""
