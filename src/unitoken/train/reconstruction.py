@@ -23,6 +23,7 @@ from .pitch import HOP as PITCH_HOP
 from .pitch import PitchCache
 from .pool import Pool, Utterance
 from .quantizers import build_trainer, masked_mean
+from .redundancy import Redundancy
 from .sampling import Crop, SpeakerSampler
 from .store import AudioStore
 
@@ -41,7 +42,7 @@ class ReconstructionSettings:
         told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Never its pitch: the decoder could not undo a shift that no
             stream tells of, and would learn to have no harmonics.
-        weights: of the losses.
+        weights: of the losses; `guess` is that of a network that foretells P from S, see `Redundancy`.
     """
 
     batch: int = 12
@@ -52,7 +53,16 @@ class ReconstructionSettings:
     drop_g: float = 0.03
     told: float = 0.5
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
-    weights: tuple[tuple[str, float], ...] = (("mel", 1.0), ("magnitude", 4.0), ("commit", 1.0), ("f0", 0.2), ("pitch", 0.1), ("energy", 0.1))
+    weights: tuple[tuple[str, float], ...] = (
+        ("mel", 1.0),
+        ("magnitude", 4.0),
+        ("commit", 1.0),
+        ("f0", 0.2),
+        ("pitch", 0.1),
+        ("energy", 0.1),
+        ("guess", 1.0),
+        ("redundancy", 0.15),
+    )
 
 
 @dataclass(frozen=True)
@@ -149,7 +159,7 @@ class ExampleMaker:
 
 
 class Reconstructor(nn.Module):
-    """The codec with what only training needs: quantizer trainers, pitch and energy heads of P, losses.
+    """The codec with what only training needs: quantizer trainers, pitch and energy heads of P, the network that foretells P, losses.
 
     The semantic encoder and codebook get no gradient.
 
@@ -168,6 +178,7 @@ class Reconstructor(nn.Module):
         self.trainer_g = build_trainer(codec.quantizer_g)
         self.steps = codec.config.hop_p // PITCH_HOP
         self.heads = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, 3 * self.steps))
+        self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
         self.spectral = SpectralLoss(codec.config.sample_rate)
 
     def forward(self, example: Example, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -191,6 +202,7 @@ class Reconstructor(nn.Module):
         losses = self.spectral(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
         losses |= self._prosody(example, p.codewords, mask_p)
+        losses |= self._redundancy(example, p.codewords, mask_p)
         return losses, decoded, mask
 
     def go_on(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -258,3 +270,10 @@ class Reconstructor(nn.Module):
         error = (out[..., 2:] - (energy - mean).unsqueeze(-1)) ** 2
         pitch = voiced_loss(out[..., 0], CENTRE + out[..., 1], example.pitch, valid[..., 0])
         return {"pitch": pitch, "energy": masked_mean(error, valid)}
+
+    def _redundancy(self, example: Example, p: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
+        config, fine = self.codec.config, min(self.codec.config.hop_s, self.codec.config.hop_p)
+        s = self.codec.quantizer_s.dequantize(example.tokens).repeat_interleave(config.hop_s // fine, 1)
+        p, mask = (value.repeat_interleave(config.hop_p // fine, 1) for value in (p, mask_p))
+        guess, redundancy = self.redundancy(s, p, mask)
+        return {"guess": guess, "redundancy": redundancy}
