@@ -13,7 +13,7 @@ from ..config import CodecConfig
 from ..errors import TrainError
 from ..model.codec import Codec
 from ..model.decoder import EDGE
-from ..model.pitch import CENTRE, make_source
+from ..model.pitch import make_source
 from .augment import Perturbation, perturb
 from .batches import frame_mask, samples_of
 from .codes import SemanticCodes
@@ -42,7 +42,7 @@ class ReconstructionSettings:
         told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Never its pitch: the decoder could not undo a shift that no
             stream tells of, and would learn to have no harmonics.
-        weights: of the losses; `guess` is that of a network that foretells P from S, see `Redundancy`.
+        weights: of the losses; `guess` is that of a network that foretells P from S and G, see `Redundancy`.
     """
 
     batch: int = 12
@@ -58,7 +58,6 @@ class ReconstructionSettings:
         ("magnitude", 4.0),
         ("commit", 1.0),
         ("f0", 0.2),
-        ("pitch", 0.1),
         ("energy", 0.1),
         ("guess", 1.0),
         ("redundancy", 0.15),
@@ -159,7 +158,7 @@ class ExampleMaker:
 
 
 class Reconstructor(nn.Module):
-    """The codec with what only training needs: quantizer trainers, pitch and energy heads of P, the network that foretells P, losses.
+    """The codec with what only training needs: quantizer trainers, an energy head of P, the network that foretells P, losses.
 
     The semantic encoder and codebook get no gradient.
 
@@ -177,8 +176,9 @@ class Reconstructor(nn.Module):
         self.trainer_p = build_trainer(codec.quantizer_p)
         self.trainer_g = build_trainer(codec.quantizer_g)
         self.steps = codec.config.hop_p // PITCH_HOP
-        self.heads = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, 3 * self.steps))
-        self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
+        self.energy = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, self.steps))
+        quantizers = (codec.quantizer_s, codec.quantizer_g, codec.quantizer_p)
+        self.redundancy = Redundancy(*(quantizer.config.dim for quantizer in quantizers))
         self.spectral = SpectralLoss(codec.config.sample_rate)
 
     def forward(self, example: Example, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -201,8 +201,8 @@ class Reconstructor(nn.Module):
         mask = (torch.arange(samples, device=device)[None] < example.samples[:, None]).float()
         losses = self.spectral(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
-        losses |= self._prosody(example, p.codewords, mask_p)
-        losses |= self._redundancy(example, p.codewords, mask_p)
+        losses["energy"] = self._energy(example, p.codewords, mask_p)
+        losses |= self._redundancy(example, p.codewords, g.codewords[:, 0], mask_p)
         return losses, decoded, mask
 
     def go_on(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -261,19 +261,17 @@ class Reconstructor(nn.Module):
             spectrum = decoder.spectrum(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition, source)
         return decoder.inverse(spectrum), loss
 
-    def _prosody(self, example: Example, p: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
-        out = self.heads(p).unflatten(-1, (self.steps, 3)).flatten(1, 2)
+    def _energy(self, example: Example, p: Tensor, mask_p: Tensor) -> Tensor:
+        """Return how far P is from telling the level of every 20 ms over the utterance's own mean."""
         frames = example.clean.view(len(p), -1, PITCH_HOP)
         energy = torch.log10(frames.square().mean(-1) + 1e-6)
         valid = mask_p.repeat_interleave(self.steps, dim=1)
         mean = (energy * valid[..., 0]).sum(1, keepdim=True) / valid[..., 0].sum(1, keepdim=True)
-        error = (out[..., 2:] - (energy - mean).unsqueeze(-1)) ** 2
-        pitch = voiced_loss(out[..., 0], CENTRE + out[..., 1], example.pitch, valid[..., 0])
-        return {"pitch": pitch, "energy": masked_mean(error, valid)}
+        return masked_mean((self.energy(p).flatten(1).unsqueeze(-1) - (energy - mean).unsqueeze(-1)) ** 2, valid)
 
-    def _redundancy(self, example: Example, p: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
+    def _redundancy(self, example: Example, p: Tensor, g: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
         config, fine = self.codec.config, min(self.codec.config.hop_s, self.codec.config.hop_p)
         s = self.codec.quantizer_s.dequantize(example.tokens).repeat_interleave(config.hop_s // fine, 1)
         p, mask = (value.repeat_interleave(config.hop_p // fine, 1) for value in (p, mask_p))
-        guess, redundancy = self.redundancy(s, p, mask)
+        guess, redundancy = self.redundancy(s, g, p, mask)
         return {"guess": guess, "redundancy": redundancy}
