@@ -2,6 +2,7 @@
 
 usage: python scripts/measure.py codes TRAIN.tsv TAR... [--hours 5]          how many S and P codes speech of the pool uses
        python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
+       python scripts/measure.py pitch MANIFEST [--pairs 50]                  does the height of the voice follow G?
        python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe
 Each takes --model (default: the packaged one) and --threads.
 """
@@ -19,7 +20,7 @@ from unitoken import Tokenizer, load_audio
 from unitoken.evaluate.codes import CodeCounter
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.speakers import SpeakerEmbedder
-from unitoken.evaluate.swap import measure_swaps, voice_pairs
+from unitoken.evaluate.swap import measure_pitch_swaps, measure_swaps, pitch_slope, voice_pairs
 
 
 def recordings(archives, names):
@@ -67,6 +68,12 @@ def swap(args, tok):
         print(f"{name}: {near} of {len(part)} nearer to the target; cosine to target minus to source {gain:+.3f}")
 
 
+def pitch(args, tok):
+    medians = measure_pitch_swaps(tok, voice_pairs(read_manifest(args.manifest), args.pairs, seed=args.seed))
+    slope, correlation = pitch_slope(medians)
+    print(f"median F0 of {args.pairs} conversions over the source's: {slope:.2f} of the way to the target's, correlation {correlation:.2f}")
+
+
 def codewords(args, tok):
     names = {line.split("\t")[0] for line in args.phones.read_text(encoding="utf-8").splitlines()[1:]}
     book = tok.codewords("s")[0]
@@ -78,14 +85,15 @@ def codewords(args, tok):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codes, swap, codewords):
+    for run in (codes, swap, pitch, codewords):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
         command.add_argument("--threads", type=int, default=1)
-        if run is swap:
+        if run in (swap, pitch):
             command.add_argument("manifest", type=Path)
-            command.add_argument("--speakers", type=Path, required=True)
+            if run is swap:
+                command.add_argument("--speakers", type=Path, required=True)
             command.add_argument("--pairs", type=int, default=50)
             command.add_argument("--seed", type=int, default=0)
             continue

@@ -8,7 +8,7 @@ from models import tokenizer
 from unitoken import save_audio
 from unitoken.errors import ConfigError
 from unitoken.evaluate.manifest import read_manifest
-from unitoken.evaluate.swap import Swap, measure_swaps, voice_pairs
+from unitoken.evaluate.swap import Swap, measure_pitch_swaps, measure_swaps, pitch_slope, voice_pairs
 
 HEADER = "path\tsource\tspeaker\tlanguage\tseconds\ttranscript\textra\n"
 SPEAKERS = {"a": ("f", 220.0), "b": ("f", 250.0), "c": ("m", 110.0), "d": ("m", 95.0)}
@@ -84,3 +84,19 @@ def test_a_voice_that_follows_g_is_nearer_to_the_target(tmp_path, follow_g):
 
 def test_as_near_to_both_is_not_nearer():
     assert not Swap(None, 0.5, 0.5).nearer_to_target
+
+
+@pytest.mark.parametrize(("follow_g", "slope"), [(True, 1.0), (False, 0.0)])
+def test_the_height_of_a_voice_that_follows_g_goes_all_the_way(tmp_path, follow_g, slope):
+    medians = measure_pitch_swaps(Swapper(follow_g), voice_pairs(write_manifest(tmp_path), 6))
+    known = np.log([pitch for _, pitch in SPEAKERS.values()])
+    assert np.abs(medians[..., None] - known).min(-1).max() < 0.03
+    assert pitch_slope(medians) == pytest.approx((slope, slope), abs=0.05)
+
+
+def test_pairs_without_a_voice_count_for_nothing():
+    source, apart = np.array([4.5, 5, 5.2, 4.8]), np.array([0.5, -0.3, 0.2, 0.4])
+    medians = np.stack([source, source + apart, source + 0.6 * apart + 0.1], 1)
+    assert pitch_slope(np.concatenate([medians, [[5, np.nan, 5]]])) == pytest.approx((0.6, 1))
+    with pytest.raises(ConfigError, match="three pairs with a voice, got 2"):
+        pitch_slope(np.concatenate([medians[:2], [[5, np.nan, 5]]]))

@@ -103,10 +103,46 @@ def measure_swaps(tokenizer: Converter, pairs: Sequence[Pair], embedder: Speaker
     """Convert each source into its target's voice and compare speaker embeddings."""
     swaps = list[Swap]()
     for pair in pairs:
-        source, target = (load_audio(clip.path, sample_rate=SAMPLE_RATE)[0] for clip in (pair.source, pair.target))
-        bundle = tokenizer.encode(source, sample_rate=SAMPLE_RATE)
-        voice = tokenizer.encode(target, sample_rate=SAMPLE_RATE).g
-        converted = embedder.embed(tokenizer.decode(bundle.replace(g=voice)))
-        to_target, to_source = (float(converted @ embedder.embed(clip)) for clip in (target, source))
-        swaps.append(Swap(pair, to_target, to_source))
+        source, target, converted = (embedder.embed(wave) for wave in _convert(tokenizer, pair))
+        swaps.append(Swap(pair, float(converted @ target), float(converted @ source)))
     return swaps
+
+
+def measure_pitch_swaps(tokenizer: Converter, pairs: Sequence[Pair]) -> np.ndarray:
+    """Convert each source into its target's voice and measure its median F0.
+
+    Returns:
+        float64 `(pairs, 3)`: natural logarithm of the median F0 in Hz of source, target and conversion, NaN where one has no voice.
+    """
+    rows = [[_log_median(track_f0(wave)) for wave in _convert(tokenizer, pair)] for pair in pairs]
+    return np.array(rows).reshape(-1, 3)
+
+
+def pitch_slope(medians: np.ndarray) -> tuple[float, float]:
+    """Return how far the conversions' F0 goes towards the targets': slope and correlation of what it moved by over what lies between the voices.
+
+    Args:
+        medians: what `measure_pitch_swaps` returned. A slope of 1 is the target's height, of 0 the source's.
+
+    Raises:
+        ConfigError: if fewer than three pairs have a voice in all three clips.
+    """
+    source, target, converted = medians[np.isfinite(medians).all(1)].T
+    if len(source) < 3:
+        raise ConfigError(f"a slope needs three pairs with a voice, got {len(source)}; give more clips of speech")
+    apart, moved = target - source, converted - source
+    still = min(apart.std(), moved.std()) < 1e-6
+    return float(np.polyfit(apart, moved, 1)[0]), 0.0 if still else float(np.corrcoef(apart, moved)[0, 1])
+
+
+def _convert(tokenizer: Converter, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """Return source, target, and what the source says in the target's voice."""
+    source, target = (load_audio(clip.path, sample_rate=SAMPLE_RATE)[0] for clip in (pair.source, pair.target))
+    bundle = tokenizer.encode(source, sample_rate=SAMPLE_RATE)
+    voice = tokenizer.encode(target, sample_rate=SAMPLE_RATE).g
+    return source, target, tokenizer.decode(bundle.replace(g=voice))
+
+
+def _log_median(f0: Tensor) -> float:
+    voiced = f0[f0 > 0]
+    return float(voiced.median().log()) if len(voiced) else float("nan")

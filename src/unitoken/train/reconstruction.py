@@ -42,7 +42,7 @@ class ReconstructionSettings:
         told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Never its pitch: the decoder could not undo a shift that no
             stream tells of, and would learn to have no harmonics.
-        weights: of the losses; `guess` is that of a network that foretells P from S and G, see `Redundancy`.
+        weights: of the losses; `guess` is that of a network that foretells P from S, see `Redundancy`.
     """
 
     batch: int = 12
@@ -177,8 +177,7 @@ class Reconstructor(nn.Module):
         self.trainer_g = build_trainer(codec.quantizer_g)
         self.steps = codec.config.hop_p // PITCH_HOP
         self.energy = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, self.steps))
-        quantizers = (codec.quantizer_s, codec.quantizer_g, codec.quantizer_p)
-        self.redundancy = Redundancy(*(quantizer.config.dim for quantizer in quantizers))
+        self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
         self.spectral = SpectralLoss(codec.config.sample_rate)
 
     def forward(self, example: Example, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
@@ -202,7 +201,7 @@ class Reconstructor(nn.Module):
         losses = self.spectral(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
-        losses |= self._redundancy(example, p.codewords, g.codewords[:, 0], mask_p)
+        losses |= self._redundancy(example, p.codewords, mask_p)
         return losses, decoded, mask
 
     def go_on(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -269,9 +268,9 @@ class Reconstructor(nn.Module):
         mean = (energy * valid[..., 0]).sum(1, keepdim=True) / valid[..., 0].sum(1, keepdim=True)
         return masked_mean((self.energy(p).flatten(1).unsqueeze(-1) - (energy - mean).unsqueeze(-1)) ** 2, valid)
 
-    def _redundancy(self, example: Example, p: Tensor, g: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
+    def _redundancy(self, example: Example, p: Tensor, mask_p: Tensor) -> dict[str, Tensor]:
         config, fine = self.codec.config, min(self.codec.config.hop_s, self.codec.config.hop_p)
         s = self.codec.quantizer_s.dequantize(example.tokens).repeat_interleave(config.hop_s // fine, 1)
         p, mask = (value.repeat_interleave(config.hop_p // fine, 1) for value in (p, mask_p))
-        guess, redundancy = self.redundancy(s, g, p, mask)
+        guess, redundancy = self.redundancy(s, p, mask)
         return {"guess": guess, "redundancy": redundancy}

@@ -1,32 +1,30 @@
-"""Keeping words and voice out of P: a small network foretells P from S and G, and P's encoder learns to be what cannot be foretold.
+"""Keeping words out of P: a small network foretells P from S, and P's encoder learns to be what cannot be foretold.
 
-Predictability minimization (Schmidhuber, Neural Computation 4, 1992). The decoder knows S and G, so what of P follows from them is said twice, and
-its bits are lost to everything else.
+Predictability minimization (Schmidhuber, Neural Computation 4, 1992). The decoder knows S, so what of P follows from S is said twice, and its bits
+are lost to everything else.
 """
 
-import torch
 from torch import Tensor, nn
 
 from .quantizers import masked_mean
 
 
 class Redundancy(nn.Module):
-    """Foretells each codeword of P from five neighbouring codewords of S, and from G.
+    """Foretells each codeword of P from five neighbouring codewords of S.
 
     Args:
         dim_s: dimensions of S.
-        dim_g: dimensions of G.
         dim_p: dimensions of P.
         hidden: channels of the network.
     """
 
-    def __init__(self, dim_s: int, dim_g: int, dim_p: int, hidden: int = 256) -> None:
+    def __init__(self, dim_s: int, dim_p: int, hidden: int = 256) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv1d(dim_s + dim_g, hidden, 5, padding=2), nn.GELU(), nn.Conv1d(hidden, hidden, 1), nn.GELU(), nn.Conv1d(hidden, dim_p, 1)
+            nn.Conv1d(dim_s, hidden, 5, padding=2), nn.GELU(), nn.Conv1d(hidden, hidden, 1), nn.GELU(), nn.Conv1d(hidden, dim_p, 1)
         )
 
-    def forward(self, s: Tensor, g: Tensor, p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, s: Tensor, p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return two scalars: the network's error, whose gradient is its own alone, and the redundancy, whose gradient is P's alone.
 
         Both are shares of P's variance in the batch: the error is 1 for a network that knows nothing but the mean, and the redundancy is what is
@@ -34,13 +32,11 @@ class Redundancy(nn.Module):
 
         Args:
             s: codewords, float32 `(batch, frames, dim_s)`.
-            g: codewords, float32 `(batch, dim_g)`.
-            p: codewords of the frames of S, float32 `(batch, frames, dim_p)`.
+            p: codewords of the same frames, float32 `(batch, frames, dim_p)`.
             mask: float32 `(batch, frames, 1)`: one on valid frames.
         """
         offset = p - (p * mask).sum((0, 1)) / mask.sum().clamp_min(1)
-        known = torch.cat([s, g.detach().unsqueeze(1).expand(-1, s.shape[1], -1)], -1)
-        guess = self.net((known * mask).transpose(1, 2)).transpose(1, 2).float()
+        guess = self.net((s * mask).transpose(1, 2)).transpose(1, 2).float()
         fixed = offset.detach()
         error = masked_mean((guess - fixed) ** 2, mask) / masked_mean(fixed**2, mask)
         told = masked_mean((guess.detach() - offset) ** 2, mask) / masked_mean(offset**2, mask)
