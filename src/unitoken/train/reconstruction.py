@@ -40,8 +40,8 @@ class ReconstructionSettings:
         drop_p: share of utterances decoded without P.
         drop_g: share of utterances decoded without G.
         told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
-        perturbation: of P's input: formants and spectral tilt, which P is not to hold. Never its pitch: the decoder could not undo a shift that no
-            stream tells of, and would learn to have no harmonics.
+        perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
+            voice follow G, at some cost in quality (design note 0003).
         weights: of the losses; `guess` is that of a network that foretells P from S, see `Redundancy`.
     """
 
