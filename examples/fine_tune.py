@@ -31,10 +31,10 @@ codes.tokenize_pool(codec, codec.quantizer_s.codebook, own, data)
 pitch.compute_pitch(own, data)
 tokens, f0, settings = codes.SemanticCodes(data, own, codec.config.hop_s), pitch.PitchCache(data, own), reconstruction.ReconstructionSettings(batch=4)
 maker = reconstruction.ExampleMaker(own, own.utterances, tokens, f0, codec.config, settings, noise=None, seed=0)
-learner = reconstruction.Reconstructor(codec, settings, autocast=False).eval()  # eval: the codebooks do not move
+learner = reconstruction.Reconstructor(codec, settings, autocast=False).eval().requires_grad_(False)  # eval: the codebooks do not move
 optimizer = torch.optim.AdamW(codec.decoder.requires_grad_(True).parameters(), lr=1e-4)
 for step in range(args.steps):
     losses, _, _ = learner(maker.make(step), torch.Generator().manual_seed(step))
-    loop.descend(optimizer, learner, learner.total(losses), step)
+    loop.descend(optimizer, learner.total(losses), step)
     print(f"step {step + 1}: mel {losses['mel']:.3f}, magnitude {losses['magnitude']:.3f}")
 save_stored(args.output, replace(codec.config, name=f"{codec.config.name}-tuned"), codec.state_dict())

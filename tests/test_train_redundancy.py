@@ -55,3 +55,15 @@ def test_neither_scale_nor_padding_counts():
     torch.nn.init.zeros_(module.net[-1].weight)
     torch.nn.init.zeros_(module.net[-1].bias)
     assert float(module(s, 10 * p + 3, mask)[0].detach()) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_p_that_says_nothing_is_not_redundant():
+    """All frames may choose one codeword, in silence or at the start; then nothing has a variance to be a share of."""
+    s, mask = noise(2, 20, 6), torch.ones(2, 20, 1)
+    p = torch.ones(2, 20, 3, requires_grad=True)
+    torch.manual_seed(0)
+    error, redundancy = Redundancy(6, 3)(s, p, mask)
+    (error + redundancy).backward()
+    assert error.isfinite()
+    assert float(redundancy.detach()) == 0
+    assert p.grad is None or p.grad.isfinite().all()

@@ -19,11 +19,11 @@ from unitoken.train.codes import SemanticCodes, fit_codebook, pool_latents, stud
 from unitoken.train.discriminators import DiscriminatorSettings
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
-from unitoken.train.loop import adamw, run_loop
+from unitoken.train.loop import adamw, descend, run_loop
 from unitoken.train.noise import NoiseBank
 from unitoken.train.rebuild import train_reconstruction
 from unitoken.train.reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
-from unitoken.train.run import Clock, Log, WeightAverage, finite, load_checkpoint, save_checkpoint
+from unitoken.train.run import Clock, Log, WeightAverage, load_checkpoint, save_checkpoint
 from unitoken.train.sampling import Crop
 from unitoken.train.semantic import SemanticSettings, SemanticStudent, train_semantic
 from unitoken.train.store import AudioStore
@@ -218,6 +218,36 @@ def test_the_learning_rate_rises_and_falls(monkeypatch):
     assert [clock.learning_rate(step) for step in (0, 3, 4, 5, 6)] == [0.25, 1, 1, 0.5, 0.02]
 
 
+def test_a_resumed_optimizer_is_not_warmed_up_again(tmp_path, monkeypatch):
+    """One whose state stayed behind is; a scale of this run's optimizer counts, not that of the checkpoint's."""
+    module, _, step = resting(1.0)
+    run, seen = replace(RUN, learning_rate=1.0, warmup=100), []
+
+    def optimizers(scale):
+        module(torch.ones(1, 2)).sum().backward()
+        made = [torch.optim.AdamW(module.parameters()), torch.optim.AdamW(module.parameters())]
+        made[1].param_groups[0]["scale"] = scale
+        return made
+
+    def taken(number, made):
+        for optimizer in made:
+            optimizer.step()
+        seen.append([optimizer.param_groups[0]["lr"] for optimizer in made])
+        return step(number)
+
+    for scale in (0.5, 0.25):
+        made = optimizers(scale)
+        count_steps(monkeypatch, 10)
+        run_loop(tmp_path, module, made, run, lambda number, made=made: taken(number, made))
+    (tmp_path / "optimizer.pt").unlink()
+    made = optimizers(1.0)
+    count_steps(monkeypatch, 1)
+    run_loop(tmp_path, module, made, run, lambda number: taken(number, made))
+    assert seen[9] == pytest.approx([0.1, 0.05])
+    assert seen[10] == pytest.approx([0.11, 0.0275])
+    assert seen[20] == pytest.approx([0.01, 0.01])
+
+
 def test_a_log_keeps_its_columns(tmp_path, capsys):
     log = Log(tmp_path / "log.csv")
     log.add({"loss": 1.0})
@@ -260,13 +290,13 @@ def test_a_loss_that_nobody_looked_at_stops_the_run_before_anything_is_written(t
     """On a GPU only the log looks at the loss, every few steps."""
     count_steps(monkeypatch, 4)
     module, optimizers, step = resting(float("nan"))
-    with pytest.raises(TrainError, match="the loss is nan at step 4; lower"):
+    with pytest.raises(TrainError, match="loss is nan at step 4; lower"):
         run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=5), step)
     count_steps(monkeypatch, 9)
-    with pytest.raises(TrainError, match="the loss is inf at step 5; lower"):
+    with pytest.raises(TrainError, match="loss is inf at step 5; lower"):
         run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=5), resting(float("inf"))[2])
     count_steps(monkeypatch, 9)
-    with pytest.raises(TrainError, match="the loss is nan at step 4; lower"):
+    with pytest.raises(TrainError, match="loss is nan at step 4; lower"):
         run_loop(tmp_path, module, optimizers, replace(RUN, log_steps=8, save_minutes=0), step)
     assert json.loads((tmp_path / "step.json").read_text())["step"] == 3
 
@@ -347,9 +377,25 @@ def test_utterances_encoded_together_get_the_latents_they_have_alone(data):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_stops_the_run(value):
-    with pytest.raises(TrainError, match="at step 7; lower the learning rate"):
-        finite(torch.tensor(value), 7)
+def test_a_gradient_that_is_not_finite_stops_the_run_and_moves_no_weight(value):
+    """The loss itself is fine: only its gradient is not."""
+    module = torch.nn.Linear(2, 2)
+    before = module.weight.detach().clone()
+    loss = module(torch.ones(1, 2)).sum()
+    loss.register_hook(lambda gradient: gradient * value)
+    with pytest.raises(TrainError, match=f"gradient is {value} at step 7; lower the learning rate"):
+        descend(torch.optim.AdamW(module.parameters()), loss, 7)
+    assert torch.equal(module.weight, before)
+
+
+def test_only_what_is_trained_is_clipped():
+    """Heads beside it that nobody trains gather gradients, and may not take the trained part's share of the norm."""
+    module = torch.nn.ModuleDict({"trained": torch.nn.Linear(2, 1), "beside": torch.nn.Linear(2, 1)})
+    optimizer = torch.optim.SGD(module["trained"].parameters(), lr=1.0)
+    for step in range(2):
+        loss = 0.1 * module["trained"](torch.ones(1, 2)).sum() + 1e6 * module["beside"](torch.ones(1, 2)).sum()
+        norm = descend(optimizer, loss, step)
+        assert float(norm) == pytest.approx(0.1 * 3**0.5)
 
 
 def test_two_processes_end_with_equal_weights(data, tmp_path):
@@ -360,6 +406,9 @@ def test_two_processes_end_with_equal_weights(data, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *folders]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+    seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
+    assert len(seen[0]) == 16
+    assert all(one != two for one, two in zip(*seen, strict=True))  # crops, and what is left out of them
     for stage in ("reconstruction", "adversarial"):
         one, two = (load_file(tmp_path / f"{stage}-{rank}.safetensors") for rank in range(2))
         start = load_file(tmp_path / f"{stage}-start.safetensors")

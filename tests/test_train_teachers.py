@@ -140,7 +140,7 @@ def test_targets_are_white_principal_axes(pool, folders, tmp_path):
     teacher = load_teacher(folders["hubert"])
     compute_features(pool, teacher, tmp_path)
     cache = FeatureCache(tmp_path, pool)
-    fitted = Projection.fit(cache, 24)
+    fitted = Projection.fit(cache, pool.utterances, 24)
     targets = fitted(cache.data)
     covariance = targets.T @ targets / len(targets)
     assert fitted.kept == pytest.approx(1, abs=1e-5)
@@ -150,4 +150,12 @@ def test_targets_are_white_principal_axes(pool, folders, tmp_path):
     fitted.save(tmp_path / "p.safetensors")
     again = Projection.load(tmp_path / "p.safetensors")
     assert torch.equal(again.axes, fitted.axes)
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_targets_know_nothing_of_held_out_utterances(pool, folders, tmp_path):
+    compute_features(pool, load_teacher(folders["hubert"]), tmp_path)
+    cache, heard = FeatureCache(tmp_path, pool), pool.utterances[:-3]
+    fitted = Projection.fit(cache, heard, 24)
+    cache.data[cache.offsets[pool.utterances[-3].path] :] = 1e3
+    again = Projection.fit(cache, heard, 24)
+    assert all(torch.equal(getattr(fitted, name), getattr(again, name)) for name in ("mean", "scale", "axes"))

@@ -1,6 +1,7 @@
 """What each process of the test with two processes runs: a few steps of both stages; it writes down the weights it ends with."""
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from unitoken.train import adversarial, parallel, rebuild
 from unitoken.train.codes import SemanticCodes
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
-from unitoken.train.reconstruction import ExampleMaker
+from unitoken.train.reconstruction import ExampleMaker, Reconstructor
 from unitoken.train.run import Clock, WeightAverage
 
 
@@ -35,6 +36,13 @@ def main(pool, codes, pitch, out):
         update(self, module)
 
     WeightAverage.update = count
+    seen, forward = [], Reconstructor.forward
+
+    def watched(self, example, generator):
+        seen.append([example.samples.tolist(), float(example.clean.abs().sum()), generator.initial_seed()])
+        return forward(self, example, generator)
+
+    Reconstructor.forward = watched
     codec = make_codec()
     if parallel.rank() == 0:
         save_file({f"codec.{key}": value for key, value in weights(codec).items()}, out / "reconstruction-start.safetensors")
@@ -45,6 +53,7 @@ def main(pool, codes, pitch, out):
     taken.clear()
     adversarial.train_adversarial(codec, maker, out / "2", OPPOSE, run)
     ended = {key.removeprefix("rebuilder."): value for key, value in weights(modules[-1]).items()}
+    (out / f"seen-{parallel.rank()}.json").write_text(json.dumps([part for draw in seen for part in (draw[:2], draw[2])]), encoding="utf-8")
     save_file(ended, out / f"adversarial-{parallel.rank()}.safetensors")
 
 

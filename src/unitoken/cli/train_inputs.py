@@ -32,7 +32,8 @@ def find_device(given: str | None) -> "torch.device":
     from ..train import parallel
 
     found = parallel.start()
-    return torch.device(given) if given else found
+    wanted = torch.device(given) if given else found
+    return found if wanted.type == found.type and wanted.index is None else wanted  # `cuda` is each process's own GPU
 
 
 def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float, compile: bool) -> "tuple[RunSettings, list[str]]":

@@ -149,19 +149,20 @@ def train_adversarial(
     opponent.param_groups[0]["scale"] = settings.scale
 
     def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
-        torch.manual_seed(run.seed * 1_000_003 + number * parallel.world() + parallel.rank())
-        example = maker.make(number * parallel.world() + parallel.rank())
-        random = torch.Generator().manual_seed(run.seed * 1_000_003 + number)
+        drawn = number * parallel.world() + parallel.rank()
+        torch.manual_seed(run.seed * 1_000_003 + drawn)
+        example = maker.make(drawn)
+        random = torch.Generator().manual_seed(run.seed * 1_000_003 + drawn)
         losses, decoded, mask = generator(example, random)
         real, fake = module.pieces(example.clean, decoded, example, mask, random)
         opposing = module.judge(judges, real, fake)
-        norms = {"discriminator_norm": descend(opponent, module.discriminators, opposing, number)}
+        norms = {"discriminator_norm": descend(opponent, opposing, number)}
         total = module.rebuilder.total(losses)
         values = {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}, "discriminator": opposing.detach()}
         share = settings.strength(number)
         adversarial, matching = module.convince(real, fake) if share else (total.new_zeros(()), total.new_zeros(()))
         total = total + share * (settings.adversarial * adversarial + settings.matching * matching)
-        norms["norm"] = descend(optimizer, module.rebuilder, total, number)
+        norms["norm"] = descend(optimizer, total, number)
         values |= {"adversarial": adversarial.detach(), "matching": matching.detach(), **norms}
         return values, example.samples.sum() / codec.config.sample_rate
 

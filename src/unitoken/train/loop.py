@@ -26,16 +26,17 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
         step: see `Step`.
 
     Raises:
-        TrainError: if the folder holds another configuration's run, or the loss is no longer finite: found out when a row of the log or a
-            checkpoint is due, so no such weights are ever written.
+        TrainError: if the folder holds another configuration's run, or a loss or gradient is no longer finite: found out at once on a CPU, on a
+            GPU when a row of the log or a checkpoint is due, so no such weights are ever written.
     """
     average = WeightAverage(module, settings.average)
-    number = first = load_checkpoint(folder, module, average, optimizers)
-    rates = [optimizer.param_groups[0].get("scale", 1.0) for optimizer in optimizers]
+    scales = [optimizer.param_groups[0].get("scale", 1.0) for optimizer in optimizers]  # this run's, not the checkpoint's
+    number = load_checkpoint(folder, module, average, optimizers)
+    first = 0 if optimizers[0].state else number  # only an optimizer that knows nothing yet is warmed up
     clock, log, writes = Clock(settings), Log(folder / "log.csv"), parallel.rank() == 0
     while not _over(clock):
         rate = float(parallel.from_first(torch.tensor(clock.learning_rate(number - first), dtype=torch.float64)))  # clocks differ, weights must not
-        for optimizer, scale in zip(optimizers, rates, strict=True):
+        for optimizer, scale in zip(optimizers, scales, strict=True):
             set_learning_rate(optimizer, rate * scale)
         values, audio = step(number)
         average.update(module)
@@ -62,16 +63,16 @@ def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=0.01, fused=device.type == "cuda" or None)
 
 
-def descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor, number: int) -> Tensor:
-    """Take one optimizer step, gradients clipped to a norm of 1, and return that norm.
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, number: int) -> Tensor:
+    """Take one optimizer step, the gradients of its parameters clipped to a norm of 1, and return the norm before.
 
     Raises:
-        TrainError: if the loss is not finite; on a GPU, which would have to be waited for, the log finds that out.
+        TrainError: if the norm is not finite; on a GPU, which would have to be waited for, the log finds that out.
     """
     optimizer.zero_grad(set_to_none=True)
-    if loss.device.type == "cpu":
-        finite(loss, number)
     loss.backward()
-    norm = nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], 1.0)
+    norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
+    if norm.device.type == "cpu":
+        finite({"loss": loss.detach(), "gradient": norm}, number)
     optimizer.step()
     return norm

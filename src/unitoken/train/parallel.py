@@ -38,6 +38,12 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return value
 
 
+def wait() -> None:
+    """Return when all processes are here."""
+    if world() > 1:
+        torch.distributed.barrier()
+
+
 def from_first(value: Tensor) -> Tensor:
     """Return the first process's tensor in every process."""
     if world() > 1:

@@ -1,4 +1,4 @@
-"""Fundamental frequency of a whole pool, tracked once and kept every 20 ms: the target of the decoder's F0 and of P's pitch head."""
+"""Fundamental frequency of a whole pool, tracked once and kept every 20 ms: the target of the decoder's F0."""
 
 import math
 import os

@@ -54,11 +54,12 @@ def train_reconstruction(
     optimizer = adamw((p for p in module.parameters() if p.requires_grad), run.learning_rate, (0.9, 0.98), device)
 
     def step(number: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        torch.manual_seed(run.seed * 1_000_003 + number * parallel.world() + parallel.rank())  # a resumed run restarts the same codewords
-        example = maker.make(number * parallel.world() + parallel.rank())
-        losses, _, _ = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + number))
+        drawn = number * parallel.world() + parallel.rank()
+        torch.manual_seed(run.seed * 1_000_003 + drawn)  # a resumed run restarts the same codewords
+        example = maker.make(drawn)
+        losses, _, _ = wrapped(example, torch.Generator().manual_seed(run.seed * 1_000_003 + drawn))
         total = module.total(losses)
-        norm = descend(optimizer, module, total, number)
+        norm = descend(optimizer, total, number)
         values = {"loss": total.detach(), **{k: v.detach() for k, v in losses.items()}, "norm": norm}
         if isinstance(module.trainer_p, AveragingTrainer):
             values["perplexity_p"] = module.trainer_p.perplexity

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from .quantizers import masked_mean
 
+LEAST = 1e-6  # variance of P below which shares of it mean nothing: all its frames chose one codeword
+
 
 class Redundancy(nn.Module):
     """Foretells each codeword of P from five neighbouring codewords of S.
@@ -38,6 +40,6 @@ class Redundancy(nn.Module):
         offset = p - (p * mask).sum((0, 1)) / mask.sum().clamp_min(1)
         guess = self.net((s * mask).transpose(1, 2)).transpose(1, 2).float()
         fixed = offset.detach()
-        error = masked_mean((guess - fixed) ** 2, mask) / masked_mean(fixed**2, mask)
-        told = masked_mean((guess.detach() - offset) ** 2, mask) / masked_mean(offset**2, mask)
+        error = masked_mean((guess - fixed) ** 2, mask) / masked_mean(fixed**2, mask).clamp_min(LEAST)
+        told = masked_mean((guess.detach() - offset) ** 2, mask) / masked_mean(offset**2, mask).clamp_min(LEAST)
         return error, (1 - told).clamp_min(0)

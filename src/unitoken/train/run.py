@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class RunSettings:
 
     Attributes:
         minutes: length of this run; it stops by itself.
-        learning_rate: after `warmup` steps, until the last `cooldown` share of the time, over which it falls to 2 %.
+        learning_rate: after `warmup` steps (which a resumed run with its optimizer's state leaves out), until the last `cooldown` share of the time, over which it falls to 2 %.
         warmup: steps.
         cooldown: share of the run's time.
         average: decay of the averaged weights, per step.
@@ -106,12 +107,12 @@ class Log:
         self.count += 1
 
     def check(self, step: int) -> None:
-        """Do nothing if the losses since the last row were finite.
+        """Do nothing if all values since the last row were finite.
 
         Raises:
             TrainError: if one was not.
         """
-        finite(torch.as_tensor(self.sums.get("loss", 0.0)), step)
+        finite(self.sums, step)
 
     def write(self, step: int, learning_rate: float) -> None:
         """Write the means since the last row, with the seconds of audio trained on in a second.
@@ -163,18 +164,18 @@ class WeightAverage:
 
 
 def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer], step: int) -> None:
-    """Write weights, averaged weights and optimizer state, each to a temporary name first; the step is written last."""
+    """Write weights, averaged weights, optimizer state and step; all are complete before the first takes its name, the step takes it last."""
     folder.mkdir(parents=True, exist_ok=True)
     # Modules may hold one tensor under two names; safetensors refuses that, so copies are written.
     state = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in module.state_dict().items()}
-    with replacing(folder / "model.safetensors") as path:
-        save_file(state, path)
-    with replacing(folder / "average.safetensors") as path:
-        save_file(average.state, path)
-    with replacing(folder / "optimizer.pt") as path:
-        torch.save([optimizer.state_dict() for optimizer in optimizers], path)
-    with replacing(folder / "step.json") as path:
-        path.write_text(json.dumps({"step": step, "average_steps": average.steps}))
+    with ExitStack() as files:
+        steps, optimizer, averaged, model = (
+            files.enter_context(replacing(folder / name)) for name in ("step.json", "optimizer.pt", "average.safetensors", "model.safetensors")
+        )
+        save_file(state, model)
+        save_file(average.state, averaged)
+        torch.save([one.state_dict() for one in optimizers], optimizer)
+        steps.write_text(json.dumps({"step": step, "average_steps": average.steps}))
 
 
 def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:
@@ -214,12 +215,12 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def finite(loss: Tensor, step: int) -> Tensor:
-    """Return the loss.
+def finite(values: Mapping[str, float | Tensor], step: int) -> None:
+    """Do nothing if all values are finite numbers.
 
     Raises:
-        TrainError: if it is not finite.
+        TrainError: if one is not.
     """
-    if not math.isfinite(loss.item()):
-        raise TrainError(f"the loss is {loss.item()} at step {step}; lower the learning rate and resume from the last checkpoint")
-    return loss
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise TrainError(f"{name} is {float(value)} at step {step}; lower the learning rate and resume from the last checkpoint")

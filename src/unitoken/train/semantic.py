@@ -105,7 +105,7 @@ def train_semantic(
         student.semantic.compile()
     wrapped = parallel.wrap(student)
     optimizer = adamw(student.parameters(), settings.run.learning_rate, (0.9, 0.98), device)
-    projection = _projection(folder, cache, config).to(device)
+    projection = _projection(folder, cache, utterances, config).to(device)
     sampler, hop = SpeakerSampler(utterances, seed=settings.run.seed), config.hop_s
     longest = int(settings.seconds * config.sample_rate) // hop * hop
     audio, features, bank = AudioStore(pool).to(device), cache.to(device), noise.to(device) if noise else None
@@ -116,7 +116,7 @@ def train_semantic(
         crops = sampler.draw(drawn, settings.batch, longest, hop)
         batch = collate(audio, crops, hop, bank, generator)
         loss = semantic_step(student, wrapped, batch, targets_of(features, projection, crops, batch.mask), settings, generator)
-        norm = descend(optimizer, student, loss, number)
+        norm = descend(optimizer, loss, number)
         return {"loss": loss.detach(), "norm": norm}, batch.mask.sum() * (hop / config.sample_rate)
 
     average = run_loop(folder, student, [optimizer], settings.run, step)
@@ -135,8 +135,10 @@ def semantic_step(
     return regression_loss(latent, target, batch.mask)
 
 
-def _projection(folder: Path, cache: FeatureCache, config: CodecConfig) -> Projection:
+def _projection(folder: Path, cache: FeatureCache, utterances: Sequence[Utterance], config: CodecConfig) -> Projection:
+    """Return the projection of a run, the same in all its processes: the first fits it, the others wait."""
     path = folder / "targets.safetensors"
-    if not path.exists():
-        Projection.fit(cache, config.semantic.quantizer.dim).save(path)
+    if parallel.rank() == 0 and not path.exists():
+        Projection.fit(cache, utterances, config.semantic.quantizer.dim).save(path)
+    parallel.wait()
     return Projection.load(path)

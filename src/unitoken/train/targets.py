@@ -1,5 +1,6 @@
 """What the semantic encoder regresses: the teacher's features, z-scored and turned onto their principal axes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import replacing
+from ..units import frames_for
 from .features import FeatureCache
+from .pool import Utterance
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class Projection:
         return (features.float() - self.mean) / self.scale @ self.axes
 
     @classmethod
-    def fit(cls, cache: FeatureCache, dim: int, *, frames: int = 200_000, seed: int = 0) -> "Projection":
-        """Fit to a random sample of a pool's frames."""
-        rows = np.sort(np.random.default_rng(seed).choice(len(cache.data), min(frames, len(cache.data)), replace=False))
+    def fit(cls, cache: FeatureCache, utterances: Sequence[Utterance], dim: int, *, frames: int = 200_000, seed: int = 0) -> "Projection":
+        """Fit to a random sample of the frames of utterances: those for training, so that held-out speakers stay unheard."""
+        spans = [(cache.offsets[utterance.path], frames_for(utterance.samples, cache.hop)) for utterance in utterances]
+        known = np.concatenate([np.arange(start, start + count) for start, count in spans])
+        rows = np.sort(np.random.default_rng(seed).choice(known, min(frames, len(known)), replace=False))
         x = cache.data[torch.from_numpy(rows).to(cache.data.device)].float()
         mean, scale = x.mean(0), x.std(0) + 1e-5
         z = (x - mean) / scale
