@@ -9,7 +9,7 @@ import torch
 
 from unitoken.hub import load_into, load_stored, save_stored
 from unitoken.model.codec import Codec
-from unitoken.train import codes, loop, pitch, pool, reconstruction
+from unitoken.train import loop, pitch, pool, reconstruction, semantic_tokens
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("folder", type=Path, help="one folder of audio files for each speaker, and nothing else")
@@ -27,9 +27,10 @@ stored = load_stored(args.model)
 codec = Codec(stored.config).requires_grad_(False)  # encoders and codebooks stay: the new model decodes the old tokens with force=True
 load_into(codec, stored)
 own = pool.build_pool(data / "manifest.tsv", [data / "audio.tar"], data)
-codes.tokenize_pool(codec, codec.quantizer_s.codebook, own, data)
+semantic_tokens.tokenize_pool(codec, codec.quantizer_s.codebook, own, data)
 pitch.compute_pitch(own, data)
-tokens, f0, settings = codes.SemanticCodes(data, own, codec.config.hop_s), pitch.PitchCache(data, own), reconstruction.ReconstructionSettings(batch=4)
+tokens, f0 = semantic_tokens.SemanticTokens(data, own, codec.config.hop_s), pitch.PitchCache(data, own)
+settings = reconstruction.ReconstructionSettings(batch=4)
 maker = reconstruction.ExampleMaker(own, own.utterances, tokens, f0, codec.config, settings, noise=None, seed=0)
 learner = reconstruction.Reconstructor(codec, settings, autocast=False).eval().requires_grad_(False)  # eval: the codebooks do not move
 optimizer = torch.optim.AdamW(codec.decoder.requires_grad_(True).parameters(), lr=1e-4)

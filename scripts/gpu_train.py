@@ -18,12 +18,14 @@ from unitoken.errors import TrainError, UnitokenError
 from unitoken.train import pitch as f0
 from unitoken.train.export import join_parts, split_file
 from unitoken.train.offsets import frame_offsets
-from unitoken.train.pool import Pool, Utterance
+from unitoken.train.pool import SOURCES, Pool, Utterance, keep_sources
+from unitoken.train.store import mark
 
 LOCAL, OUT = Path(os.environ["LOCAL"]), Path(os.environ["OUT"])
 STAGES = ("semantic", "codebook", "reconstruct", "adversarial")
 TARS = 4  # in each piece of data, decoded side by side
-PART_MB, PARTS = 15, 4  # of a run, in each answer: below 16 MiB a file, 64 MiB and 8 files in all
+MAX_PART_MB, PARTS = 15.0, 4  # of a run, in each answer: below 16 MiB a file, 64 MiB and 8 files in all
+HELD_OUT = "valid-speakers.tsv"
 WEIGHTS = ("model.safetensors", "average.safetensors")
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)] + ["manylinux2014_x86_64"]
 
@@ -48,7 +50,8 @@ def prepare(args):
     if args.archives:
         cut_data(Pool(args.pool), args.archives, args.pitch, args.output, args.max_mb)
     common = args.output / "common"
-    for source, name in ((args.noise, "noise.tar"), (args.valid_speakers, "valid-speakers.tsv")):
+    sources = args.pool / SOURCES if args.pool and (args.pool / SOURCES).is_file() else None
+    for source, name in ((args.noise, "noise.tar"), (args.valid_speakers, HELD_OUT), (sources, SOURCES)):
         if source:
             common.mkdir(exist_ok=True)
             shutil.copyfile(source, common / name)
@@ -213,7 +216,11 @@ def receive(args):
 def train(args):
     pool, run, device = LOCAL / "pool", LOCAL / "run", ("--device", os.environ["DEVICE"]) if "DEVICE" in os.environ else ()
     join_parts_of_pool(pool)
-    held_out = [("--valid-speakers", LOCAL / "valid-speakers.tsv")] if (LOCAL / "valid-speakers.tsv").is_file() else []
+    if not (LOCAL / HELD_OUT).is_file():
+        raise TrainError(
+            f"{LOCAL / HELD_OUT} is missing, and without it the held-out speakers would be trained on; first: gpu_train.sh receive .gpu/common"
+        )
+    held_out = [("--valid-speakers", LOCAL / HELD_OUT)]
     noise = [("--noise", LOCAL / "noise.tar")] if (LOCAL / "noise.tar").is_file() else []
     timed = [option for pair in [*held_out, *noise] for option in pair] + ["--minutes", args.minutes]
     shared = [pool, "-o", run / args.stage, *device, *args.rest]
@@ -225,8 +232,8 @@ def train(args):
     elif args.stage == "reconstruct":
         unitoken("reconstruct", run / "codebook", *shared, "--pitch", pool, *timed)
     else:
-        unitoken("adversarial", run / "reconstruct", *shared, "--pitch", pool, "--codes", run / "codebook", *timed)
-    send(argparse.Namespace(stage=args.stage, first=0))
+        unitoken("adversarial", run / "reconstruct", *shared, "--pitch", pool, "--tokens", run / "codebook", *timed)
+    send(argparse.Namespace(stage=args.stage, first=0, max_part_mb=args.max_part_mb))
 
 
 def join_parts_of_pool(pool):
@@ -239,7 +246,10 @@ def join_parts_of_pool(pool):
         raise TrainError(f"{LOCAL / 'parts'} holds no data; first: gpu_train.sh receive PIECE")
     shutil.rmtree(LOCAL / "features", ignore_errors=True)
     unitoken("merge", *parts, "-o", pool)
+    if (LOCAL / SOURCES).is_file():
+        keep_sources(LOCAL / SOURCES, pool)
     (pool / f0.DATA).write_bytes(b"".join((path / f0.DATA).read_bytes() for path in parts))
+    mark(pool / f0.DATA, Pool(pool))
     (pool / "parts.txt").write_text(names)
 
 
@@ -248,7 +258,7 @@ def send(args):
     packed, folder = LOCAL / "packed", LOCAL / "run" / args.stage
     listed = packed / f"{args.stage}.tar.pieces.json"
     if not args.first or not listed.is_file():
-        pack(args.stage, folder, packed, PART_MB)
+        pack(args.stage, folder, packed, args.max_part_mb)
     OUT.mkdir(parents=True, exist_ok=True)
     parts = json.loads(listed.read_text())["pieces"]
     for part in parts[args.first : args.first + PARTS]:
@@ -276,10 +286,12 @@ def read_arguments():
     mode = modes.add_parser("train")
     mode.add_argument("stage", choices=STAGES)
     mode.add_argument("minutes", type=float)
+    mode.add_argument("--max-part-mb", type=float, default=MAX_PART_MB, help="largest piece of the run that is sent back")
     mode.add_argument("rest", nargs=argparse.REMAINDER, help="more arguments for the stage's command")
     mode = modes.add_parser("send")
     mode.add_argument("stage", choices=STAGES)
     mode.add_argument("first", type=int, nargs="?", default=0)
+    mode.add_argument("--max-part-mb", type=float, default=MAX_PART_MB)
     mode = modes.add_parser("collect")
     mode.add_argument("folders", type=Path, nargs="+")
     mode.add_argument("-o", "--output", type=Path, default=Path(".gpu"))

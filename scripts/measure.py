@@ -1,6 +1,6 @@
 """Measures of the streams that `unitoken evaluate` does not print yet.
 
-usage: python scripts/measure.py codes TRAIN.tsv TAR... [--hours 5]          how many S and P codes speech of the pool uses
+usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]          how many S and P codewords speech of the pool uses
        python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
        python scripts/measure.py pitch MANIFEST [--pairs 50]                  does the height of the voice follow G?
        python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from unitoken import Tokenizer, load_audio
-from unitoken.evaluate.codes import CodeCounter
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.speakers import SpeakerEmbedder
 from unitoken.evaluate.swap import measure_pitch_swaps, measure_swaps, pitch_slope, voice_pairs
+from unitoken.evaluate.usage import CodebookCounter
 
 
 def recordings(archives, names):
@@ -32,12 +32,12 @@ def recordings(archives, names):
                     yield member.name, load_audio(io.BytesIO(file.read()), sample_rate=16000)[0]
 
 
-def codes(args, tok):
+def codebooks(args, tok):
     with args.manifest.open(encoding="utf-8", newline="") as file:
         names = [row["path"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
     chosen = set(np.random.default_rng(0).permutation(names))
     config, seconds = tok.config, 0.0
-    counters = {n: CodeCounter(q.num_codebooks, q.codebook_size) for n, q in (("s", config.semantic.quantizer), ("p", config.residual.quantizer))}
+    counters = {n: CodebookCounter(q.num_codebooks, q.codebook_size) for n, q in (("s", config.semantic.quantizer), ("p", config.residual.quantizer))}
     stride = max(1, round(args.pool_hours / args.hours)) if args.pool_hours else 1
     for index, (_, wave) in enumerate(recordings(args.archives, chosen)):
         if index % stride:
@@ -85,7 +85,7 @@ def codewords(args, tok):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codes, swap, pitch, codewords):
+    for run in (codebooks, swap, pitch, codewords):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
@@ -97,9 +97,9 @@ def main():
             command.add_argument("--pairs", type=int, default=50)
             command.add_argument("--seed", type=int, default=0)
             continue
-        command.add_argument("manifest" if run is codes else "phones", type=Path)
+        command.add_argument("manifest" if run is codebooks else "phones", type=Path)
         command.add_argument("archives", type=Path, nargs="+")
-        if run is codes:
+        if run is codebooks:
             command.add_argument("--hours", type=float, default=5.0)
             command.add_argument("--pool-hours", type=float, help="hours in the archives: takes every n-th clip, so that all corpora are in")
         else:

@@ -505,7 +505,7 @@ def manifest(tmp_path):
 
 
 def test_evaluate_prints_and_saves_the_report(run, manifest, tmp_path):
-    arguments = (manifest, "--metric", "codes", "--limit", "2", "-o", tmp_path / "out")
+    arguments = (manifest, "--metric", "codebooks", "--limit", "2", "-o", tmp_path / "out")
     result = run("evaluate", *arguments)
     assert result.stdout == (tmp_path / "out/report.md").read_text()
     report = json.loads((tmp_path / "out/report.json").read_text())
@@ -519,13 +519,13 @@ def test_evaluate_prints_and_saves_the_report(run, manifest, tmp_path):
 def test_evaluate_compares_models_and_streams(run, models, manifest):
     names = ("unitoken-no-p", "unitoken-shuffled-s", "unitoken-s-only", "unitoken-no-g")
     codecs = [argument for name in names for argument in ("--codec", name)]
-    table = run("evaluate", manifest, *codecs, "--model", models[0], "--model", models[1], "--metric", "codes", "--limit", "1").stdout
+    table = run("evaluate", manifest, *codecs, "--model", models[0], "--model", models[1], "--metric", "codebooks", "--limit", "1").stdout
     rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith(f"| {os.sep}")]
     assert rows == [f"{model} {streams}" for streams in ("S+G", "shuffled S+G+P", "S", "S+P") for model in models]
 
 
 def test_evaluate_loads_no_model_it_does_not_need(run, manifest, tmp_path):
-    assert "| original |" in run("evaluate", manifest, "--codec", "original", "--metric", "codes", "--model", tmp_path / "nowhere").stdout
+    assert "| original |" in run("evaluate", manifest, "--codec", "original", "--metric", "codebooks", "--model", tmp_path / "nowhere").stdout
 
 
 @pytest.mark.parametrize(("metric", "option"), [("words", "--asr"), ("speakers", "--speakers")])
@@ -541,7 +541,7 @@ def test_evaluate_knows_every_metric_and_codec():
 @pytest.mark.parametrize("mode", CODEC2_MODES)
 def test_evaluate_makes_codec2(run, manifest, monkeypatch, mode):
     monkeypatch.setenv("PATH", "")
-    result = run("evaluate", manifest, "--codec", f"codec2-{mode}", "--metric", "codes", code=1)
+    result = run("evaluate", manifest, "--codec", f"codec2-{mode}", "--metric", "codebooks", code=1)
     assert "Codec2 needs the programs c2enc and c2dec" in result.stderr
 
 

@@ -71,7 +71,7 @@ def test_a_perfect_codec_scores_as_the_original(report):
         assert summary["wer"] == {"all": 0, "librispeech": 0}
         assert summary["self_cer"] == {"all": 0, "librispeech": 0, "other": 0}
     assert original["bitrate_bps"] == pytest.approx(256000)
-    assert (original["codes"], original["encode_xrt"]) == ({}, None)
+    assert (original["codebooks"], original["encode_xrt"]) == ({}, None)
     frames = 50 + 40 + 4
     assert ours["bitrate_bps"] == pytest.approx(frames * 10 / 3.75)
     assert ours["global_bits_per_clip"] == 6
@@ -86,15 +86,15 @@ def test_a_worse_codec_scores_worse(report):
     assert worse["bitrate_bps"] == pytest.approx(ours["bitrate_bps"] * 0.6)
 
 
-def test_codes_are_counted_over_all_clips(report):
+def test_codewords_are_counted_over_all_clips(report):
     _, ours, worse = report.summaries()
     counts = [3] * 4 + [2] * 36 + [1] * 10  # tokens count up from 0 in clips of 50, 40 and 4 frames
     share = torch.tensor(counts) / 94
-    assert ours["codes"]["s"]["perplexity"] == pytest.approx(float((-share * share.log()).sum().exp()))
-    assert (ours["codes"]["s"]["used"], ours["codes"]["s"]["tokens"]) == (50, 94)
-    assert ours["codes"]["p"] == {"tokens": 94, "codebook_size": 16, "used": 1, "perplexity": 1, "fraction": 1 / 16}
-    assert ours["codes"]["g"]["used"] == 1
-    assert set(worse["codes"]) == {"s", "g"}
+    assert ours["codebooks"]["s"]["perplexity"] == pytest.approx(float((-share * share.log()).sum().exp()))
+    assert (ours["codebooks"]["s"]["used"], ours["codebooks"]["s"]["tokens"]) == (50, 94)
+    assert ours["codebooks"]["p"] == {"tokens": 94, "codebook_size": 16, "used": 1, "perplexity": 1, "fraction": 1 / 16}
+    assert ours["codebooks"]["g"]["used"] == 1
+    assert set(worse["codebooks"]) == {"s", "g"}
 
 
 def test_what_is_left_out_is_counted(report):
@@ -126,7 +126,7 @@ def test_markdown(report):
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ", ".join(table[0]) == (
         "codec, b/s, + bits a clip, STOI, PESQ-WB, mel dB, F0 corr, V/UV err, F0 gross err, speaker cos, WER librispeech, WER, self-CER, "
-        "S codes, S perplexity, S of codebook, P codes, P perplexity, P of codebook, encode xRT, decode xRT"
+        "S used, S perplexity, S of codebook, P used, P perplexity, P of codebook, encode xRT, decode xRT"
     )
     assert " ".join(table[2]) == "original 256000 - 1.000 4.64 0.00 1.000 0.000 0.000 1.000 0.000 0.000 0.000 - - - - - - - -"
     assert table[3][:4] == ["unitoken S+G+P", "251", "6", "1.000"]
@@ -138,7 +138,7 @@ def test_markdown(report):
 
 
 def test_columns_nobody_fills_are_left_out(manifest):
-    text = evaluate(manifest, [Original()], metrics=["codes"]).markdown()
+    text = evaluate(manifest, [Original()], metrics=["codebooks"]).markdown()
     assert "| codec | b/s |\n" in text
     assert "Every figure rests on every clip." in text
     assert "Words by source" not in text
@@ -149,7 +149,7 @@ def test_json_and_save(report, tmp_path):
     data = json.loads((tmp_path / "new" / "report.json").read_text(encoding="utf-8"))
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["report.json", "report.md"]
     assert (tmp_path / "new" / "report.md").read_text(encoding="utf-8") == report.markdown()
-    assert data["context"]["metrics"] == ["signal", "words", "pitch", "codes", "speakers"]
+    assert data["context"]["metrics"] == ["signal", "words", "pitch", "codebooks", "speakers"]
     assert [summary["codec"] for summary in data["codecs"]] == report.codecs
     assert len(data["rows"]) == 9
     row = data["rows"][0]
@@ -180,13 +180,13 @@ def test_a_full_disk_leaves_the_old_report_and_no_rubbish(report, tmp_path, monk
 
 
 def test_default_metrics_follow_what_is_given(manifest):
-    assert evaluate(manifest, [Original()], limit=1).context["metrics"] == ["signal", "pitch", "codes"]
+    assert evaluate(manifest, [Original()], limit=1).context["metrics"] == ["signal", "pitch", "codebooks"]
 
 
 def test_progress_and_the_uncounted_first_run(manifest):
     calls, seen = [], []
     codec = SimpleNamespace(name="spy", roundtrip=lambda waveform: calls.append(len(waveform)) or Roundtrip(waveform, 1, None, 1.0, 1.0))
-    report = evaluate(manifest, [codec], metrics=["codes"], progress=lambda done, total: seen.append((done, total)))
+    report = evaluate(manifest, [codec], metrics=["codebooks"], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert calls == [32000, 32000, 25600, 2400]
     assert [row.bits for row in report.rows] == [1, 1, 1]

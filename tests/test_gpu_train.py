@@ -66,6 +66,7 @@ def test_there_and_back_and_on(tmp_path, call):
     joined = Pool(machine / "pool")
     assert joined.utterances == pool.utterances
     assert np.array_equal(joined.audio, pool.audio)
+    assert joined.sources == pool.sources != {}
     assert (machine / "pool" / "f0.f16").read_bytes() == (tmp_path / "home" / "pitch" / "f0.f16").read_bytes()
     assert len(pitch.data) == len(np.fromfile(machine / "pool" / "f0.f16", "<f2"))
     call("train", "codebook", 0, "--frames", "200")
@@ -95,8 +96,12 @@ def test_there_and_back_and_on(tmp_path, call):
     assert json.loads((machine / "run" / "reconstruct" / "step.json").read_text())["step"] == again[-1]
 
 
-def test_what_is_missing_is_named(call):
+def test_what_is_missing_is_named(tmp_path, call):
     assert "holds no data; first: gpu_train.sh receive PIECE" in call("train", "semantic", 1, code=1)
+    part = make_pool(tmp_path / "home", 1, 1).folder
+    make_pitch(Pool(part), part)
+    shutil.copytree(part, tmp_path / "machine" / "parts" / "clips-0000")
+    assert "the held-out speakers would be trained on" in call("train", "semantic", 1, code=1)
 
 
 @pytest.fixture
@@ -107,28 +112,31 @@ def modes(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("gpu_train", SCRIPT.with_suffix(".py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PART_MB = 0.005
     return module
+
+
+def answer(first):
+    return Namespace(stage="semantic", first=first, max_part_mb=0.005)
 
 
 def test_a_large_run_comes_back_in_several_answers(tmp_path, modes, capsys):
     run, out = tmp_path / "LOCAL" / "run" / "semantic", tmp_path / "OUT"
     with pytest.raises(TrainError, match="is no run that could be packed"):
-        modes.send(Namespace(stage="semantic", first=0))
+        modes.send(answer(0))
     run.mkdir(parents=True)
     weights = {"a": torch.randn(100, 100), "large": torch.full((2,), 1e6), "whole": torch.arange(3)}
     for name in ("model", "average"):
         save_file(weights, run / f"{name}.safetensors")
     for name in ("step.json", "log.csv", "optimizer.pt"):
         (run / name).write_text(name)
-    modes.send(Namespace(stage="semantic", first=0))
+    modes.send(answer(0))
     assert "pieces 0 to 3 of 11" in capsys.readouterr().out
     assert len(list(out.iterdir())) == 6
     modes.collect(Namespace(folders=[out], output=tmp_path / "home"))
     assert "semantic: 7 of 11 pieces are missing, the first is number 4" in capsys.readouterr().out
     for first in (4, 8):
         shutil.rmtree(out)
-        modes.send(Namespace(stage="semantic", first=first))
+        modes.send(answer(first))
         modes.collect(Namespace(folders=[out], output=tmp_path / "home"))
     back = tmp_path / "home" / "runs" / "semantic"
     assert sorted(path.name for path in back.iterdir()) == ["average.safetensors", "log.csv", "model.safetensors", "step.json"]

@@ -43,7 +43,7 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "weights.mel=2")
     count_steps(monkeypatch, 1)
     light = ["--set", "discriminators.channels=2", "--set", "reconstruction.batch=2", "--set", "warmup=0"]
-    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--codes", tmp_path / "codec", *shared, *light)
+    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--tokens", tmp_path / "codec", *shared, *light)
     measures = json.loads(call("validate", tmp_path / "2", pool, *held_out, "--limit", "1"))
     assert measures["clips"] == 1
     call("plot", tmp_path / "1")

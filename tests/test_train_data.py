@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from unitoken.train.batches import collate
 from unitoken.train.noise import NoiseBank
 from unitoken.train.offsets import frame_offsets
 from unitoken.train.pitch import PitchCache, compute_pitch
-from unitoken.train.pool import Pool, build_pool, merge_pools, read_speakers, split_pool, transcript_of
+from unitoken.train.pool import Pool, build_pool, keep_sources, merge_pools, read_speakers, split_pool, transcript_of
 from unitoken.train.sampling import Crop, SpeakerSampler
+from unitoken.train.sources import Source, band_limits, read_sources
 from unitoken.train.store import AudioStore, FrameStore, take
 
 
@@ -132,9 +135,36 @@ def test_draws_depend_on_seed_and_step_alone(pool, step, seed):
 
 def test_seeds_differ_and_corpus_weights_count(pool):
     assert SpeakerSampler(pool.utterances, seed=0).draw(0, 8, 8000, 640) != SpeakerSampler(pool.utterances, seed=1).draw(0, 8, 8000, 640)
-    chances = SpeakerSampler(pool.utterances, weights={"bench": 0.0}).chances
+    chances = SpeakerSampler(pool.utterances, sources={"bench": Source(weight=0.0)}).chances
     assert chances[:9].sum() == 0
     assert chances.sum() == pytest.approx(1)
+
+
+def test_clips_of_nobody_known_count_as_several_people(pool):
+    some = [replace(u, speaker="unk") if u.source == "arabic-sc" else u for u in pool.utterances]
+    one, many = (SpeakerSampler(some, sources={"arabic-sc": Source(people=people)}).chances[9:].sum() for people in (1, 3))
+    assert many / (1 - many) == pytest.approx(3**0.3 * one / (1 - one))
+
+
+def test_sources_are_kept_with_the_pool(pool, tmp_path):
+    assert Pool(pool.folder).sources == {"arabic-sc": Source(band_hz=4000.0)}
+    assert merge_pools([pool], tmp_path / "joined").sources == pool.sources
+    assert band_limits(pool.sources, ["bench", "arabic-sc"]).tolist() == [float("inf"), 4000.0]
+    path = tmp_path / "s.tsv"
+    path.write_text("source\tweight\tpeople\tband_hz\na\t0.5\t\t\nb\t\t7\t7000\n")
+    assert read_sources(path) == {"a": Source(0.5), "b": Source(1.0, 7, 7000.0)}
+
+
+@pytest.mark.parametrize("row", ["a\tmuch", "a\t-1", "\t1", "a\t1\na\t2"])
+def test_sources_that_cannot_be_read_are_refused(pool, tmp_path, row):
+    path = tmp_path / "s.tsv"
+    path.write_text(f"source\tweight\n{row}\n")
+    with pytest.raises(TrainError, match=r"s\.tsv: .*weight"):
+        keep_sources(path, pool.folder)
+    path.write_text("source\theavy\na\t1\n")
+    with pytest.raises(TrainError, match="the columns are source, weight, people, band_hz"):
+        read_sources(path)
+    assert pool.sources == Pool(pool.folder).sources
 
 
 def seeded(seed):
@@ -287,7 +317,7 @@ def test_pitch_is_tracked(pool, tmp_path):
 
 def test_pitch_of_another_pool_is_refused(pool, tmp_path):
     make_pitch(make_pool(tmp_path / "other", 1, 1), tmp_path / "pitch")
-    with pytest.raises(TrainError, match="compute it for this pool"):
+    with pytest.raises(TrainError, match="was made of another pool"):
         PitchCache(tmp_path / "pitch", pool)
     with pytest.raises(TrainError, match="make it with: unitoken train pitch"):
         PitchCache(tmp_path, pool)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trainset import buzz
 from unitoken.config import QuantizerConfig
 from unitoken.nn.quantize import build_quantizer, nearest
-from unitoken.train.losses import SpectralLoss, band_limits, voiced_loss
+from unitoken.train.losses import SpectralLoss, voiced_loss
 from unitoken.train.quantizers import Averages, GumbelTrainer, build_trainer, kmeans, masked_mean
 
 CONFIGS = {
@@ -205,10 +205,6 @@ def test_nothing_behind_the_end_counts(spectral):
     clean = wave() * mask
     wild = clean + torch.randn(1, 8000) * (1 - mask)
     assert float(spectral(wild, clean, mask, torch.tensor([8000.0]))["mel"]) == 0
-
-
-def test_limits_of_corpora():
-    assert band_limits(["arabic-sc", "anything", "rhasspy-kerstin"]).tolist() == [4000, 8000, 7000]
 
 
 def test_the_pitch_loss_rewards_the_truth_and_ignores_the_unvoiced_and_the_padding():

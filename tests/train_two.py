@@ -10,21 +10,21 @@ from safetensors.torch import save_file
 from test_train_stages import OPPOSE, REBUILD
 from trainset import RUN, TINY, make_codec
 from unitoken.train import adversarial, parallel, rebuild
-from unitoken.train.codes import SemanticCodes
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
 from unitoken.train.reconstruction import ExampleMaker, Reconstructor
 from unitoken.train.run import Clock, WeightAverage
+from unitoken.train.semantic_tokens import SemanticTokens
 
 
 def weights(module):
     return {key: value.detach().clone() for key, value in module.state_dict().items()}
 
 
-def main(pool, codes, pitch, out):
+def main(pool, semantic, pitch, out):
     parallel.start()
     opened = Pool(pool)
-    tokens, tracked = SemanticCodes(codes, opened, TINY.hop_s), PitchCache(pitch, opened)
+    tokens, tracked = SemanticTokens(semantic, opened, TINY.hop_s), PitchCache(pitch, opened)
     maker = ExampleMaker(opened, opened.utterances, tokens, tracked, TINY, REBUILD, None, 0)
     run, taken, modules = dataclasses.replace(RUN, cooldown=1.0, minutes=0.2), [], []
     Clock.over = property(lambda self: len(taken) >= 4)

@@ -9,11 +9,12 @@ import torch
 
 from unitoken.config import preset
 from unitoken.model.codec import Codec
-from unitoken.train.codes import SemanticCodes, tokenize_pool
 from unitoken.train.pitch import DATA as PITCH
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import build_pool
 from unitoken.train.run import Clock, RunSettings
+from unitoken.train.semantic_tokens import SemanticTokens, tokenize_pool
+from unitoken.train.store import mark
 
 TINY = preset("tiny")
 HEADER = "path\tsource\tspeaker\tlanguage\ttranscript\n"
@@ -55,7 +56,9 @@ def make_pool(folder, speakers=4, clips=3):
             number = speaker * clips + clip
             rows.append((f"{source}/s{speaker}/{clip}.flac", source, f"s{speaker}", "en", f"clip {number}"))
             waves.append((rows[-1][0], buzz(0.5 + 0.1 * number, 100 + 20 * number, number), 16000))
-    return build_pool(write_manifest(folder / "manifest.tsv", rows), [write_tar(folder / "clips.tar", waves)], folder / "pool")
+    (folder / "sources.tsv").write_text("source\tband_hz\narabic-sc\t4000\n", encoding="utf-8")
+    archive = write_tar(folder / "clips.tar", waves)
+    return build_pool(write_manifest(folder / "manifest.tsv", rows), [archive], folder / "pool", sources=folder / "sources.tsv")
 
 
 def make_pitch(pool, folder):
@@ -63,6 +66,7 @@ def make_pitch(pool, folder):
     folder.mkdir(parents=True, exist_ok=True)
     frames = sum(-(-u.samples // 320) for u in pool.utterances)
     np.full(frames, np.log(150), "<f2").tofile(folder / PITCH)
+    mark(folder / PITCH, pool)
     return PitchCache(folder, pool)
 
 
@@ -71,9 +75,9 @@ def make_codec(seed=0):
     return Codec(TINY)
 
 
-def make_codes(codec, pool, folder):
+def make_tokens(codec, pool, folder):
     tokenize_pool(codec, codec.quantizer_s.codebook, pool, folder)
-    return SemanticCodes(folder, pool, TINY.hop_s)
+    return SemanticTokens(folder, pool, TINY.hop_s)
 
 
 def count_steps(monkeypatch, steps):

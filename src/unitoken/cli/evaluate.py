@@ -35,7 +35,7 @@ class Metric(str, Enum):
     signal = "signal"
     words = "words"
     pitch = "pitch"
-    codes = "codes"
+    codebooks = "codebooks"
     speakers = "speakers"
 
 

@@ -19,7 +19,7 @@ Minutes = Annotated[float, typer.Option(min=0.0, help="Length of this run; it sa
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
-Codes = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
+Tokens = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
@@ -29,11 +29,12 @@ def pool(
     manifest: Annotated[Path, typer.Argument(help="TSV: path, source, speaker, language, transcript.")],
     archives: Annotated[list[Path], typer.Argument(help="Tar files of the recordings, named as in the manifest.")],
     output: Output,
+    sources: Annotated[Path | None, typer.Option(help="TSV of corpora: source, and any of weight, people, band_hz.")] = None,
 ) -> None:
     """Decode all recordings once into a training pool."""
     from ..train.pool import build_pool
 
-    built = build_pool(manifest, archives, output)
+    built = build_pool(manifest, archives, output, sources=sources)
     typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
 
 
@@ -130,8 +131,8 @@ def codebook(
     import torch
 
     from ..hub import save_stored
-    from ..train.codes import fit_codebook, tokenize_pool
     from ..train.handover import join_codec, load_student, read_config
+    from ..train.semantic_tokens import fit_codebook, tokenize_pool
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
     student = load_student(run, read_config(config) if config else None).to(one_device(device))
@@ -149,7 +150,7 @@ def reconstruct(
     output: Output,
     pitch: PitchFolder,
     minutes: Minutes = 60.0,
-    codes: Codes = None,
+    tokens: Tokens = None,
     trained: Annotated[bool, typer.Option("--trained", help="The codec's P, G and decoder are trained already: train them further.")] = False,
     start: Annotated[Path | None, typer.Option(help="Reconstruction run to start from, in another folder than it.")] = None,
     valid_speakers: HeldOut = None,
@@ -167,7 +168,7 @@ def reconstruct(
 
     run, own = run_settings(settings, minutes, 8e-4, compile)
     chosen, loaded = override(ReconstructionSettings(), own), load_codec(codec)
-    maker = example_maker(loaded.config, pool, valid_speakers, codes or codec, pitch, noise, chosen, run.seed)
+    maker = example_maker(loaded.config, pool, valid_speakers, tokens or codec, pitch, noise, chosen, run.seed)
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
@@ -182,7 +183,7 @@ def adversarial(
     pool: PoolFolder,
     output: Output,
     pitch: PitchFolder,
-    codes: Annotated[Path, typer.Option(help="Folder with the pool's semantic tokens: the one that `unitoken train codebook` wrote.")],
+    tokens: Annotated[Path, typer.Option(help="Folder with the pool's semantic tokens: the one that `unitoken train codebook` wrote.")],
     minutes: Minutes = 60.0,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
@@ -199,7 +200,7 @@ def adversarial(
 
     shared, own = run_settings(settings, minutes, 2e-4, compile)
     chosen, loaded = override(AdversarialSettings(), own), load_codec(run, read_config(config) if config else None)
-    maker = example_maker(loaded.config, pool, valid_speakers, codes, pitch, noise, chosen.reconstruction, shared.seed)
+    maker = example_maker(loaded.config, pool, valid_speakers, tokens, pitch, noise, chosen.reconstruction, shared.seed)
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)

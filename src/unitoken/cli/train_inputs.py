@@ -69,18 +69,18 @@ def example_maker(
     codec_config: "CodecConfig",
     pool: Path,
     valid_speakers: Path | None,
-    codes: Path,
+    tokens: Path,
     pitch: Path,
     noise: Path | None,
     settings: "ReconstructionSettings",
     seed: int,
 ) -> "ExampleMaker":
     """Return what draws the examples of stages 1 and 2."""
-    from ..train.codes import SemanticCodes
     from ..train.noise import NoiseBank
     from ..train.pitch import PitchCache
     from ..train.reconstruction import ExampleMaker
+    from ..train.semantic_tokens import SemanticTokens
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
-    tokens, tracked = SemanticCodes(codes, opened, codec_config.hop_s), PitchCache(pitch, opened)
-    return ExampleMaker(opened, utterances, tokens, tracked, codec_config, settings, NoiseBank(noise) if noise else None, seed)
+    semantic, tracked = SemanticTokens(tokens, opened, codec_config.hop_s), PitchCache(pitch, opened)
+    return ExampleMaker(opened, utterances, semantic, tracked, codec_config, settings, NoiseBank(noise) if noise else None, seed)

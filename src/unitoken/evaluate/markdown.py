@@ -25,16 +25,16 @@ def _part(key: str, part: str) -> Callable[[Summary], float | None]:
     return lambda summary: summary[key].get(part)
 
 
-def _code(stream: str, figure: str) -> Callable[[Summary], float | None]:
-    return lambda summary: summary["codes"].get(stream, {}).get(figure)
+def _codebook(stream: str, figure: str) -> Callable[[Summary], float | None]:
+    return lambda summary: summary["codebooks"].get(stream, {}).get(figure)
 
 
 def _code_columns(stream: str) -> list[_Column]:
     letter = stream.upper()
     return [
-        _Column(f"{letter} codes", _code(stream, "used"), 0),
-        _Column(f"{letter} perplexity", _code(stream, "perplexity"), 0),
-        _Column(f"{letter} of codebook", _code(stream, "fraction"), 3),
+        _Column(f"{letter} used", _codebook(stream, "used"), 0),
+        _Column(f"{letter} perplexity", _codebook(stream, "perplexity"), 0),
+        _Column(f"{letter} of codebook", _codebook(stream, "fraction"), 3),
     ]
 
 
@@ -76,7 +76,7 @@ V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. 
 - WER: against the manifest's transcript. self-CER: against what the recogniser hears in the original. Each reference word or character \
 counts as wrong at most once a clip; sums of errors over sums of lengths.
 - Texts are compared in NFKC, lower case, without punctuation save apostrophes inside words, single spaces, digits as they are.
-- Codes: different tokens seen, perplexity of their distribution, and that over the codebook size.
+- S, P, used: different tokens seen, perplexity of their distribution, and that over the codebook size.
 - xRT: seconds of audio for each second of wall time, one clip at a time, after a first clip that is not counted."""
 
 

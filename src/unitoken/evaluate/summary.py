@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
-from .codes import CodeUsage
 from .markdown import render
+from .usage import CodebookUsage
 from .words import Errors, pool_errors
 
 MEANS = ("stoi", "pesq_wb", "mel_distance_db", "f0_correlation", "vuv_error", "gross_pitch_error", "speaker_cosine")
@@ -64,7 +64,7 @@ class Report:
     context: dict[str, Any]
     codecs: list[str]
     rows: list[Row]
-    usage: dict[str, dict[str, CodeUsage]]
+    usage: dict[str, dict[str, CodebookUsage]]
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return the figures of each codec; see `summarise`."""
@@ -88,7 +88,7 @@ class Report:
                 temporary.write_text(text, encoding="utf-8")
 
 
-def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodeUsage]) -> dict[str, Any]:
+def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodebookUsage]) -> dict[str, Any]:
     """Return one codec's figures.
 
     Args:
@@ -113,7 +113,7 @@ def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodeUsage]) -> di
         "global_bits_per_clip": _ratio(sum(row.global_bits for row in rows), len(rows)),
         **{key: _mean(found) for key, found in values.items()},
         **{key: _by_source(found) for key, found in errors.items()},
-        "codes": {stream: dataclasses.asdict(found) | {"fraction": found.fraction} for stream, found in usage.items()},
+        "codebooks": {stream: dataclasses.asdict(found) | {"fraction": found.fraction} for stream, found in usage.items()},
         "encode_xrt": _ratio(seconds, sum(row.encode_seconds for row in rows)),
         "decode_xrt": _ratio(seconds, sum(row.decode_seconds for row in rows)),
         "measured": {key: sum(item is not None for item in found) for key, found in tried.items()},

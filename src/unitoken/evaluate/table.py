@@ -14,15 +14,15 @@ from .._version import __version__
 from ..audio import load_audio
 from ..errors import AudioError, ConfigError
 from .codecs import SAMPLE_RATE, Codec, Roundtrip
-from .codes import CodeCounter, CodeUsage
 from .manifest import Clip, read_manifest
 from .pitch import compare_f0, track_f0
 from .signal import mel_distance, pesq_wb, stoi
 from .speakers import SpeakerEmbedder
 from .summary import Report, Row
+from .usage import CodebookCounter, CodebookUsage
 from .words import CachedTranscriber, Errors, Transcriber, count_errors, load_whisper
 
-METRICS = ("signal", "words", "pitch", "codes", "speakers")
+METRICS = ("signal", "words", "pitch", "codebooks", "speakers")
 NOT_TRANSCRIBED = frozenset({"ar"})
 """Languages that the recogniser is not asked about: on Arabic clips of single words its text is noise."""
 
@@ -66,7 +66,7 @@ def evaluate(
     Args:
         manifest: a TSV file; see `read_manifest`.
         codecs: what to compare, with different names.
-        metrics: some of `signal`, `words`, `pitch`, `codes` and `speakers`; None takes all that the other arguments allow.
+        metrics: some of `signal`, `words`, `pitch`, `codebooks` and `speakers`; None takes all that the other arguments allow.
         asr: a folder or Hub name of a Whisper model in CTranslate2's format, or a transcriber; for `words`.
         speakers: a speaker embedder; for `speakers`.
         limit: take this many clips, evenly over the manifest.
@@ -87,7 +87,7 @@ def evaluate(
         raise ConfigError(f"expected one or more codecs of different names, got {names}; give each a name of its own")
     clips = read_manifest(manifest, limit=limit)
     judges = _Judges(chosen, _transcriber(asr, threads) if "words" in chosen else None, speakers if "speakers" in chosen else None, threads)
-    counters: dict[str, dict[str, CodeCounter]] = {name: {} for name in names}
+    counters: dict[str, dict[str, CodebookCounter]] = {name: {} for name in names}
     rows: list[Row] = []
     for done, clip in enumerate(clips):
         reference = _reference(clip, judges)
@@ -97,7 +97,7 @@ def evaluate(
             trip = codec.roundtrip(reference.waveform)
             _check(codec.name, clip, reference.waveform, trip.waveform)
             rows.append(_row(codec.name, reference, trip, judges))
-            if "codes" in chosen:
+            if "codebooks" in chosen:
                 _count(counters[codec.name], trip)
         if progress is not None:
             progress(done + 1, len(clips))
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def _chosen(metrics: Sequence[str] | None, words: bool, speakers: bool) -> frozenset[str]:
-    possible = {"signal", "pitch", "codes"} | ({"words"} if words else set()) | ({"speakers"} if speakers else set())
+    possible = {"signal", "pitch", "codebooks"} | ({"words"} if words else set()) | ({"speakers"} if speakers else set())
     if metrics is None:
         return frozenset(possible)
     if unknown := sorted(set(metrics) - set(METRICS)):
@@ -180,7 +180,7 @@ def _words(reference: _Reference, decoded: Tensor, judges: _Judges) -> tuple[str
     return text, {"wer": count_errors(reference.clip.transcript, text, "word"), "self_cer": count_errors(reference.text, text, "char")}
 
 
-def _count(counters: dict[str, CodeCounter], trip: Roundtrip) -> None:
+def _count(counters: dict[str, CodebookCounter], trip: Roundtrip) -> None:
     bundle = trip.bundle
     if bundle is None:
         return
@@ -192,10 +192,10 @@ def _count(counters: dict[str, CodeCounter], trip: Roundtrip) -> None:
     )
     for stream, tokens, books, size in streams:
         if tokens is not None:
-            counters.setdefault(stream, CodeCounter(books, size)).add(tokens)
+            counters.setdefault(stream, CodebookCounter(books, size)).add(tokens)
 
 
-def _usage(counters: dict[str, CodeCounter]) -> dict[str, CodeUsage]:
+def _usage(counters: dict[str, CodebookCounter]) -> dict[str, CodebookUsage]:
     return {stream: found for stream, counter in counters.items() if (found := counter.usage()) is not None}
 
 

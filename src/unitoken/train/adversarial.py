@@ -13,6 +13,7 @@ from . import parallel
 from .discriminators import Discriminators, DiscriminatorSettings, discriminator_loss, generator_loss, limit_band, matching_loss
 from .loop import adamw, descend, run_loop
 from .reconstruction import Example, ExampleMaker, ReconstructionSettings, Reconstructor
+from .record import keep_record
 from .run import RunSettings
 
 LOSSES = ("hinge", "least_squares")
@@ -132,9 +133,11 @@ def train_adversarial(
         the codec with averaged weights.
 
     Raises:
-        TrainError: if the folder holds another configuration's run, `start` is of another codec, or the loss is no longer finite.
+        TrainError: if the folder holds a run of another configuration or on other utterances, `start` is of another codec, or the loss is no
+            longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Adversary(codec, settings, autocast=run.autocast).to(device)

@@ -60,8 +60,8 @@ class FeatureCache(FrameStore):
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.dim, hop, self.teacher = int(meta["dim"]), int(meta["hop"]), str(meta["teacher"])
         offsets, total = frame_offsets(pool, hop)
-        if meta["frames"] != total:
-            raise TrainError(f"{folder} has features of {meta['frames']} frames, the pool has {total}; compute them for this pool")
+        if meta["pool"] != pool.digest:
+            raise TrainError(f"{folder} has features of another pool than {pool.folder}, or that one has been built anew; compute them for this pool")
         missing = int((np.fromfile(folder / DONE, dtype=np.uint8) == 0).sum())
         if missing:
             raise TrainError(f"{folder}: {missing} utterances have no features yet; run unitoken train features again, it goes on where it stopped")
@@ -120,7 +120,7 @@ class _Writer:
     def __init__(self, folder: Path, pool: Pool, meta: Mapping[str, object]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.starts, total = frame_offsets(pool, int(str(meta["hop"])))
-        meta = {**meta, "frames": total}
+        meta = {**meta, "frames": total, "pool": pool.digest}
         _claim(folder, meta, len(pool))
         self.pool, self.held = pool, dict[int, Tensor]()
         self.data = np.memmap(folder / DATA, dtype=np.float16, mode="r+", shape=(total, int(str(meta["dim"]))))

@@ -1,19 +1,11 @@
 """Reconstruction losses in float32: log-mel at several resolutions and compressed magnitudes, with the top masked where the source has none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..nn.spectral import mel_filters
-
-BAND_LIMITS: Mapping[str, float] = {"arabic-sc": 4000.0, "rhasspy-kerstin": 7000.0}
-"""Hz above which the recordings of a corpus of the project's pool hold nothing that a decoder should learn."""
-
-
-def band_limits(sources: Sequence[str]) -> Tensor:
-    """Return float32 `(batch,)`: the highest frequency, in Hz, that counts for each utterance."""
-    return torch.tensor([BAND_LIMITS.get(source, 8000.0) for source in sources])
 
 
 class SpectralLoss(nn.Module):
@@ -51,7 +43,7 @@ class SpectralLoss(nn.Module):
             decoded: float32 `(batch, samples)`.
             clean: float32 `(batch, samples)`.
             mask: float32 `(batch, samples)`: one where the utterance is.
-            limits: float32 `(batch,)`, Hz; see `band_limits`.
+            limits: float32 `(batch,)`, Hz: what lies above does not count; see `sources.band_limits`.
 
         Returns:
             scalars `mel` (mean over resolutions) and `magnitude`.

@@ -12,7 +12,7 @@ from ..files import replacing
 from ..units import frames_for
 from .offsets import frame_offsets
 from .pool import Pool
-from .store import FrameStore
+from .store import FrameStore, check_mark, mark
 
 HOP = 320
 DATA = "f0.f16"
@@ -31,12 +31,11 @@ class PitchCache(FrameStore):
 
     def __init__(self, folder: str | os.PathLike[str], pool: Pool) -> None:
         path = Path(folder) / DATA
-        if not path.is_file():
-            raise TrainError(f"{folder} holds no pitch ({DATA} is missing); make it with: unitoken train pitch")
+        check_mark(path, pool, "unitoken train pitch")
         offsets, total = frame_offsets(pool, HOP)
         logs = np.fromfile(path, dtype="<f2").astype(np.float32)
         if len(logs) != total:
-            raise TrainError(f"{folder} has the pitch of {len(logs)} frames, the pool has {total}; compute it for this pool")
+            raise TrainError(f"{path} is damaged: {len(logs)} frames, the pool has {total}; make it again with: unitoken train pitch")
         super().__init__(torch.from_numpy(np.where(logs > 0, logs, np.nan).astype(np.float32)), offsets, HOP, fill=math.nan)
 
 
@@ -63,3 +62,4 @@ def compute_pitch(pool: Pool, folder: str | os.PathLike[str]) -> None:
             at = np.clip(np.rint((np.arange(frames) * 0.02 + 0.01) / 0.016), 0, max(len(f0) - 1, 0)).astype(int)
             held = f0[at] if len(f0) else np.zeros(frames)
             file.write(np.where(held > 0, np.log(np.maximum(held, 1)), 0).astype("<f2").tobytes())
+    mark(folder / DATA, pool)

@@ -1,12 +1,15 @@
 """The training pool: every utterance decoded once to int16, in one memory map, with its manifest row beside it.
 
-A pool folder holds `audio.i16` (all samples, one utterance after the other) and `pool.tsv` (one row an utterance: path, source, speaker,
-language, seconds, transcript, start and samples). Opening one costs nothing: the audio is paged in as it is read.
+A pool folder holds `audio.i16` (all samples, one utterance after the other), `pool.tsv` (one row an utterance: path, source, speaker,
+language, transcript, start and samples) and, where something is known about the corpora, `sources.tsv`. Opening one costs nothing: the audio
+is paged in as it is read.
 """
 
 import csv
+import hashlib
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +21,9 @@ import numpy as np
 from ..audio import load_audio
 from ..errors import TrainError
 from ..files import replacing
+from .sources import read_sources
 
-AUDIO, INDEX = "audio.i16", "pool.tsv"
+AUDIO, INDEX, SOURCES = "audio.i16", "pool.tsv", "sources.tsv"
 COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples")
 
 
@@ -71,6 +75,7 @@ class Pool:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
         self.utterances = [Utterance(**{**row, "start": int(row["start"]), "samples": int(row["samples"])}) for row in rows]  # type: ignore[arg-type]
         self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="c")
+        self.sources = read_sources(self.folder / SOURCES) if (self.folder / SOURCES).is_file() else {}
         total = sum(u.samples for u in self.utterances)
         if len(self.audio) != total:
             raise TrainError(f"{self.folder}: {AUDIO} holds {len(self.audio)} samples, {INDEX} lists {total}; build the pool again")
@@ -78,6 +83,12 @@ class Pool:
     def __len__(self) -> int:
         """Return the number of utterances."""
         return len(self.utterances)
+
+    @property
+    def digest(self) -> str:
+        """Stands for the utterances, their lengths and their order, 32 hex digits: what was computed of this pool fits no other."""
+        rows = "\n".join(f"{utterance.path}\t{utterance.samples}" for utterance in self.utterances)
+        return hashlib.sha256(rows.encode()).hexdigest()[:32]
 
     def wave(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
         """Return float32 `(samples,)` in [-1, 1] of one utterance, or of a piece of it."""
@@ -124,20 +135,29 @@ def _members(archives: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
                     yield member.name, file.read()
 
 
-def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.PathLike[str]], folder: str | os.PathLike[str]) -> Pool:
+def build_pool(
+    manifest: str | os.PathLike[str],
+    archives: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    *,
+    sources: str | os.PathLike[str] | None = None,
+) -> Pool:
     """Decode the utterances of tar archives once and write them as a pool; rows whose file is in none of the archives are left out.
 
     Args:
         manifest: TSV with at least the columns path, source, speaker, language and transcript; unique paths.
         archives: tar files whose members are named as in the manifest.
         folder: where to write; made if missing. A pool already there is replaced when the new one is complete.
+        sources: what is known about the corpora, see `read_sources`; kept with the pool.
 
     Raises:
-        TrainError: if a path stands twice in the manifest, or no member of the archives is in it.
+        TrainError: if `sources` cannot be read, a path stands twice in the manifest, or no member of the archives is in it.
         AudioFileError: if a member cannot be decoded.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if sources is not None:
+        read_sources(Path(sources))  # before hours are decoded
     with Path(manifest).open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     rows = {row["path"]: row for row in listed}
@@ -157,11 +177,24 @@ def build_pool(manifest: str | os.PathLike[str], archives: Sequence[str | os.Pat
         if not done:
             raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
         _write_index(index, done)
+    if sources is not None:
+        keep_sources(sources, folder)
     return Pool(folder)
 
 
+def keep_sources(sources: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Put what is known about the corpora into a pool folder.
+
+    Raises:
+        TrainError: see `read_sources`.
+    """
+    read_sources(Path(sources))
+    with replacing(Path(folder) / SOURCES) as path:
+        shutil.copyfile(sources, path)
+
+
 def merge_pools(pools: Sequence[Pool], folder: str | os.PathLike[str]) -> Pool:
-    """Write several pools as one, with the utterances of the first one first.
+    """Write several pools as one, with the utterances of the first one first; `sources.tsv` is taken from the first that has one.
 
     Args:
         pools: one at least; no path may be in two of them.
@@ -183,6 +216,8 @@ def merge_pools(pools: Sequence[Pool], folder: str | os.PathLike[str]) -> Pool:
                 done += [{**vars(utterance), "start": utterance.start + start} for utterance in pool.utterances]
                 start += len(pool.audio)
         _write_index(index, done)
+    if known := [pool.folder / SOURCES for pool in pools if pool.sources]:
+        keep_sources(known[0], folder)
     return Pool(folder)
 
 

@@ -10,6 +10,7 @@ from . import parallel
 from .loop import adamw, descend, run_loop
 from .quantizers import AveragingTrainer
 from .reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
+from .record import keep_record
 from .run import RunSettings
 
 
@@ -40,9 +41,10 @@ def train_reconstruction(
         the codec with averaged weights.
 
     Raises:
-        TrainError: if the folder holds another configuration's run, or the loss is no longer finite.
+        TrainError: if the folder holds a run of another configuration or on other utterances, or the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Reconstructor(codec, settings, autocast=run.autocast).to(device)

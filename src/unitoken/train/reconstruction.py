@@ -16,8 +16,7 @@ from ..model.decoder import EDGE
 from ..model.pitch import make_source
 from .augment import Perturbation, perturb
 from .batches import frame_mask, samples_of
-from .codes import SemanticCodes
-from .losses import SpectralLoss, band_limits, voiced_loss
+from .losses import SpectralLoss, voiced_loss
 from .noise import NoiseBank
 from .pitch import HOP as PITCH_HOP
 from .pitch import PitchCache
@@ -25,6 +24,8 @@ from .pool import Pool, Utterance
 from .quantizers import build_trainer, masked_mean
 from .redundancy import Redundancy
 from .sampling import Crop, SpeakerSampler
+from .semantic_tokens import SemanticTokens
+from .sources import band_limits
 from .store import AudioStore
 
 
@@ -95,7 +96,7 @@ class ExampleMaker:
     Args:
         pool: the audio.
         utterances: what to draw from.
-        codes: semantic tokens of the pool.
+        tokens: semantic tokens of the pool.
         pitch: pitch of the pool.
         config: the codec's.
         settings: crop sizes.
@@ -107,16 +108,16 @@ class ExampleMaker:
         self,
         pool: Pool,
         utterances: list[Utterance],
-        codes: SemanticCodes,
+        tokens: SemanticTokens,
         pitch: PitchCache,
         config: CodecConfig,
         settings: ReconstructionSettings,
         noise: NoiseBank | None,
         seed: int,
     ) -> None:
-        self.audio, self.codes, self.pitch, self.noise = AudioStore(pool), codes, pitch, noise
+        self.audio, self.tokens, self.pitch, self.noise = AudioStore(pool), tokens, pitch, noise
         self.config, self.settings, self.seed = config, settings, seed
-        self.sampler = SpeakerSampler(utterances, seed=seed)
+        self.sampler, self.sources = SpeakerSampler(utterances, sources=pool.sources, seed=seed), pool.sources
         self.by_speaker = dict[tuple[str, str], list[Utterance]]()
         for utterance in utterances:
             if utterance.speaker != "unk":
@@ -125,7 +126,7 @@ class ExampleMaker:
     def to(self, device: torch.device | str) -> "ExampleMaker":
         """Return a maker whose data, and so its examples, are on a device."""
         moved = copy.copy(self)
-        moved.audio, moved.codes, moved.pitch = self.audio.to(device), self.codes.to(device), self.pitch.to(device)
+        moved.audio, moved.tokens, moved.pitch = self.audio.to(device), self.tokens.to(device), self.pitch.to(device)
         moved.noise = self.noise.to(device) if self.noise else None
         return moved
 
@@ -142,11 +143,11 @@ class ExampleMaker:
             clean=clean,
             degraded=self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean,
             samples=samples,
-            tokens=self.codes.crop(crops, width // self.config.hop_s).unsqueeze(-1),
+            tokens=self.tokens.crop(crops, width // self.config.hop_s).unsqueeze(-1),
             reference=self.audio.crop(references, longest),
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),
-            limits=band_limits([crop.utterance.source for crop in crops]).to(device, non_blocking=True),
+            limits=band_limits(self.sources, [crop.utterance.source for crop in crops]).to(device, non_blocking=True),
         )
 
     def _reference(self, utterance: Utterance, random: np.random.Generator) -> Crop:

@@ -26,7 +26,8 @@ class RunSettings:
 
     Attributes:
         minutes: length of this run; it stops by itself.
-        learning_rate: after `warmup` steps (which a resumed run with its optimizer's state leaves out), until the last `cooldown` share of the time, over which it falls to 2 %.
+        learning_rate: after `warmup` steps (left out where the optimizer's state goes on), until the last `cooldown` share of the time, over
+            which it falls to 2 %.
         warmup: steps.
         cooldown: share of the run's time.
         average: decay of the averaged weights, per step.

@@ -7,21 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .pool import Utterance
-
-SOURCE_WEIGHTS: Mapping[str, float] = {
-    "librispeech": 2.5,
-    "rhasspy-kerstin": 0.5,
-    "picovoice-ww": 0.4,
-    "arabic-sc": 0.5,
-    "speech-commands": 0.5,
-    "custom-speech-commands": 0.5,
-    "manybabies-norming": 0.5,
-    "precise": 0.5,
-}
-"""How much more (or less) often than its number of speakers says a corpus of the project's pool is drawn; 1 for those not named."""
-
-UNKNOWN_SPEAKERS: Mapping[str, int] = {"picovoice-s2i": 50, "picovoice-ww": 50, "precise": 20}
-"""As how many speakers the clips of nobody known (`unk`) of a corpus count."""
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -44,11 +30,11 @@ class SpeakerSampler:
 
     Args:
         utterances: what to draw from.
-        weights: weight of each corpus; see `SOURCE_WEIGHTS`.
+        sources: what is known about their corpora: `Pool.sources`.
         seed: of the order.
     """
 
-    def __init__(self, utterances: Sequence[Utterance], *, weights: Mapping[str, float] = SOURCE_WEIGHTS, seed: int = 0) -> None:
+    def __init__(self, utterances: Sequence[Utterance], *, sources: Mapping[str, Source] | None = None, seed: int = 0) -> None:
         self.utterances, self.seed = list(utterances), seed
         seconds, groups = defaultdict[tuple[str, str], float](float), defaultdict[tuple[str, str], list[int]](list)
         for index, utterance in enumerate(self.utterances):
@@ -56,8 +42,9 @@ class SpeakerSampler:
             groups[utterance.who].append(index)
         self.chances = np.zeros(len(self.utterances))
         for (source, speaker), members in groups.items():
-            people = UNKNOWN_SPEAKERS.get(source, 1) if speaker == "unk" else 1
-            share = weights.get(source, 1.0) * people * min(seconds[source, speaker] / people, 3000.0) ** 0.7
+            known = (sources or {}).get(source, Source())
+            people = known.people if speaker == "unk" else 1
+            share = known.weight * people * min(seconds[source, speaker] / people, 3000.0) ** 0.7
             lengths = np.array([self.utterances[i].samples for i in members], dtype=float)
             self.chances[members] = share * lengths / lengths.sum()
         self.chances /= self.chances.sum()

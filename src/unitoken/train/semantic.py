@@ -17,6 +17,7 @@ from .features import FeatureCache
 from .loop import adamw, descend, run_loop
 from .noise import NoiseBank
 from .pool import Pool, Utterance
+from .record import keep_record
 from .run import RunSettings
 from .sampling import Crop, SpeakerSampler
 from .store import AudioStore
@@ -95,9 +96,10 @@ def train_semantic(
         the student with averaged weights.
 
     Raises:
-        TrainError: if the folder holds another configuration's run, or the loss is no longer finite.
+        TrainError: if the folder holds a run of another configuration or on other utterances, or the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    keep_record(folder, utterances, settings=settings)
     torch.manual_seed(settings.run.seed)
     device = torch.device(device)
     student = SemanticStudent(config).to(device)
@@ -106,7 +108,7 @@ def train_semantic(
     wrapped = parallel.wrap(student)
     optimizer = adamw(student.parameters(), settings.run.learning_rate, (0.9, 0.98), device)
     projection = _projection(folder, cache, utterances, config).to(device)
-    sampler, hop = SpeakerSampler(utterances, seed=settings.run.seed), config.hop_s
+    sampler, hop = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed), config.hop_s
     longest = int(settings.seconds * config.sample_rate) // hop * hop
     audio, features, bank = AudioStore(pool).to(device), cache.to(device), noise.to(device) if noise else None
 

@@ -4,16 +4,40 @@ On a CPU the tensor is a memory map, so that only what is read takes memory; on 
 """
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..errors import TrainError
+from ..files import replacing
 from .pool import Pool
 from .sampling import Crop
 
 Store = TypeVar("Store", bound="FrameStore")
+
+
+def mark(path: Path, pool: Pool) -> None:
+    """Write beside a file what pool it was computed of."""
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"pool": pool.digest}) + "\n", encoding="utf-8")
+
+
+def check_mark(path: Path, pool: Pool, command: str) -> None:
+    """Do nothing if a file and its mark are there and it was computed of this pool.
+
+    Raises:
+        TrainError: if not; `command` makes the file.
+    """
+    marked = path.with_suffix(".json")
+    if not (path.is_file() and marked.is_file()):
+        missing = path if not path.is_file() else marked
+        raise TrainError(f"{path.parent} is not complete ({missing.name} is missing); make it with: {command}")
+    if json.loads(marked.read_text(encoding="utf-8"))["pool"] != pool.digest:
+        raise TrainError(f"{path} was made of another pool than {pool.folder}, or that one has been built anew; make it again with: {command}")
 
 
 def take(data: Tensor, first: Tensor, count: Tensor, width: int, fill: float = 0) -> Tensor:

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitoken.errors import TokenError
-from unitoken.evaluate.codes import CodeCounter
+from unitoken.evaluate.usage import CodebookCounter
 
 
 def usage(tokens, size, books=1):
-    counter = CodeCounter(books, size)
+    counter = CodebookCounter(books, size)
     counter.add(torch.tensor(tokens, dtype=torch.int64))
     return counter.usage()
 
@@ -40,7 +40,7 @@ def test_several_codebooks_are_averaged():
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(0, 30))
 def test_counting_in_pieces_is_counting_at_once(tokens, cut):
-    counter = CodeCounter(1, 10)
+    counter = CodebookCounter(1, 10)
     counter.add(torch.tensor(tokens[:cut], dtype=torch.int64))
     counter.add(torch.tensor(tokens[cut:], dtype=torch.int64))
     assert counter.usage() == usage(tokens, 10)
@@ -49,7 +49,7 @@ def test_counting_in_pieces_is_counting_at_once(tokens, cut):
 
 
 def test_nothing_counted():
-    assert CodeCounter(1, 4).usage() is None
+    assert CodebookCounter(1, 4).usage() is None
     assert usage([], 4) is None
 
 

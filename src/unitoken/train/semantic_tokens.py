@@ -19,7 +19,7 @@ from .pool import Pool, Utterance
 from .quantizers import kmeans
 from .sampling import Crop
 from .semantic import SemanticStudent
-from .store import AudioStore, FrameStore
+from .store import AudioStore, FrameStore, check_mark, mark
 
 DATA = "s.u16"
 
@@ -120,7 +120,7 @@ def fit_codebook(
     return kmeans(points * scale, size, seed=seed)
 
 
-class SemanticCodes(FrameStore):
+class SemanticTokens(FrameStore):
     """S tokens of every utterance of a pool, from a frozen semantic encoder.
 
     Args:
@@ -134,13 +134,12 @@ class SemanticCodes(FrameStore):
 
     def __init__(self, folder: str | os.PathLike[str], pool: Pool, hop: int) -> None:
         path = Path(folder) / DATA
-        if not path.is_file():
-            raise TrainError(f"{folder} holds no semantic tokens ({DATA} is missing); make them with: unitoken train codebook")
+        check_mark(path, pool, "unitoken train codebook")
         offsets, total = frame_offsets(pool, hop)
         # Torch gathers no unsigned 16-bit numbers; `crop` undoes the sign.
         data: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(path, dtype="<i2", mode="c")
         if len(data) != total:
-            raise TrainError(f"{folder} has tokens of {len(data)} frames, the pool has {total}; make them of this pool")
+            raise TrainError(f"{path} is damaged: {len(data)} frames, the pool has {total}; make it again with: unitoken train codebook")
         super().__init__(torch.from_numpy(data), offsets, hop)
 
     def crop(self, crops: Sequence[Crop], width: int) -> Tensor:
@@ -157,4 +156,5 @@ def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool
         tokens[at] = nearest(latents, codebook)
     with replacing(folder / DATA) as temporary:
         tokens.cpu().numpy().astype("<u2").tofile(temporary)
+    mark(folder / DATA, pool)
     return len(tokens.unique()) / len(codebook)

@@ -1,4 +1,4 @@
-"""How much of a codebook is used: codes seen, and perplexity of their distribution."""
+"""How much of a codebook is used: tokens seen, and perplexity of their distribution."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ..errors import TokenError
 
 
 @dataclass(frozen=True)
-class CodeUsage:
+class CodebookUsage:
     """Use of one stream's codebooks; with several, the mean over them.
 
     Attributes:
@@ -32,7 +32,7 @@ class CodeUsage:
         return self.perplexity / self.codebook_size
 
 
-class CodeCounter:
+class CodebookCounter:
     """Counts the tokens of one stream over many bundles.
 
     Args:
@@ -52,13 +52,13 @@ class CodeCounter:
         books, size = self.counts.shape
         columns = tokens[:, None] if tokens.ndim == 1 else tokens
         if columns.ndim != 2 or columns.shape[1] != books:
-            raise TokenError(f"expected tokens of {books} codebooks, got shape {tuple(tokens.shape)}; count each stream with its own CodeCounter")
+            raise TokenError(f"expected tokens of {books} codebooks, got shape {tuple(tokens.shape)}; count each stream with its own CodebookCounter")
         if columns.numel() and not 0 <= int(columns.min()) <= int(columns.max()) < size:
             raise TokenError(f"tokens must be 0 to {size - 1}, got {int(columns.min())} to {int(columns.max())}; is codebook_size right?")
         for book in range(books):
             self.counts[book] += torch.bincount(columns[:, book], minlength=size)
 
-    def usage(self) -> CodeUsage | None:
+    def usage(self) -> CodebookUsage | None:
         """Return the figures over everything added, or None if that is nothing."""
         total = int(self.counts.sum())
         if not total:
@@ -67,4 +67,4 @@ class CodeCounter:
         entropy = -torch.special.xlogy(share, share).sum(1)
         used = float((self.counts > 0).double().sum(1).mean())
         perplexity = sum(math.exp(value) for value in entropy.tolist()) / len(entropy)
-        return CodeUsage(total, self.counts.shape[1], used, perplexity)
+        return CodebookUsage(total, self.counts.shape[1], used, perplexity)

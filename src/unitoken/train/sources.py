@@ -1,0 +1,52 @@
+"""What is known about the corpora of a pool: how often each is drawn, and up to which frequency its recordings hold anything."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import TrainError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus.
+
+    Attributes:
+        weight: how much more (or less) often than its number of speakers says it is drawn.
+        people: as how many speakers its clips of nobody known (`unk`) count.
+        band_hz: above it the recordings hold nothing that a decoder should learn; infinite where they fill the band.
+    """
+
+    weight: float = 1.0
+    people: int = 1
+    band_hz: float = math.inf
+
+
+def read_sources(path: Path) -> dict[str, Source]:
+    """Return the corpora of a TSV with the column source and any of weight, people and band_hz; an empty field is the default.
+
+    Raises:
+        TrainError: if a row cannot be read, or a corpus stands twice.
+    """
+    found, kinds = dict[str, Source](), {"weight": float, "people": int, "band_hz": float}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            name = row.pop("source", "")
+            try:
+                made = Source(**{column: kinds[column](text) for column, text in row.items() if text})
+            except (KeyError, ValueError, TypeError) as error:
+                raise TrainError(f"{path}: cannot read {name or row!r} ({error}); the columns are source, {', '.join(kinds)}") from error
+            if not name or name in found or made.weight < 0 or made.people < 1 or not made.band_hz > 0:
+                raise TrainError(f"{path}: {name or row!r} must stand there once, with weight >= 0, people >= 1 and band_hz > 0, got {made}")
+            found[name] = made
+    return found
+
+
+def band_limits(sources: Mapping[str, Source], names: Sequence[str]) -> Tensor:
+    """Return float32 `(batch,)`: the highest frequency, in Hz, that counts for utterances of these corpora; infinite for no limit."""
+    return torch.tensor([sources.get(name, Source()).band_hz for name in names])
