@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trainset import RUN, TINY, buzz, count_steps, make_codec, make_pitch, make_pool, make_teacher, make_tokens, write_tar
+from unitoken.config import QuantizerConfig
 from unitoken.errors import TrainError
+from unitoken.model.codec import Codec
 from unitoken.train.adversarial import AdversarialSettings, train_adversarial
 from unitoken.train.batches import collate, samples_of
 from unitoken.train.discriminators import DiscriminatorSettings
@@ -83,6 +85,22 @@ def test_twenty_steps_lower_the_loss(data, tmp_path, monkeypatch, name):
         assert float(rows[-1]["discriminator"]) < float(rows[0]["discriminator"])
         assert float(rows[0]["adversarial"]) < 1 < float(rows[-1]["adversarial"]) + 0.5
         assert float(rows[-1]["matching"]) > 0
+
+
+@pytest.mark.parametrize(
+    "quantizer", [QuantizerConfig("rvq", 8, 2, 64), QuantizerConfig("gumbel", 8, 2, 64), QuantizerConfig("fsq", 8, 2, 625, (5,) * 4)]
+)
+def test_p_learns_with_every_quantizer(data, tmp_path, monkeypatch, quantizer):
+    pool, _, tokens, pitch = data
+    config = replace(TINY, residual=replace(TINY.residual, quantizer=quantizer))
+    torch.manual_seed(0)
+    maker = ExampleMaker(pool, pool.utterances, tokens, pitch, config, REBUILD, None, 0)
+    count_steps(monkeypatch, 20)
+    codec = train_reconstruction(Codec(config), maker, tmp_path, replace(REBUILD, entropy=0.5), RUN)
+    rows = log_of(tmp_path)
+    assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
+    assert (float(rows[0]["entropy"]) > 0.1) == (quantizer.kind == "gumbel")
+    assert not any(torch.equal(a, b) for a, b in zip(codec.residual.parameters(), make_codec().residual.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -18,12 +18,14 @@ class Quantized:
     Attributes:
         codewords: float32 `(batch, frames, dim)`, with gradients to the latent.
         tokens: int64 `(batch, frames, codebooks)`.
-        loss: scalar: commitment or rate.
+        commitment: scalar: how far latents are from their codewords; 0 where the codewords follow gradients.
+        entropy: scalar: how many bits the entropy of the codebooks is off its target, summed over them; 0 without rate control.
     """
 
     codewords: Tensor
     tokens: Tensor
-    loss: Tensor
+    commitment: Tensor
+    entropy: Tensor
 
 
 def masked_mean(value: Tensor, mask: Tensor) -> Tensor:
@@ -119,8 +121,8 @@ class AveragingTrainer(nn.Module):
                 before = books[level][index]
                 averages.update(books[level], rest, index)  # type: ignore[operator]
                 rest = rest - before
-        loss = self.commitment * masked_mean((latent - codewords.detach()) ** 2, mask)
-        return Quantized(latent + (codewords - latent).detach(), tokens, loss)
+        pull = self.commitment * masked_mean((latent - codewords.detach()) ** 2, mask)
+        return Quantized(latent + (codewords - latent).detach(), tokens, pull, pull.new_zeros(()))
 
 
 class RoundingTrainer(nn.Module):
@@ -138,27 +140,27 @@ class RoundingTrainer(nn.Module):
         bounded = self.quantizer.bound(latent)
         rounded = bounded + (bounded.round() - bounded).detach()
         tokens = (bounded.detach().round().long() * self.quantizer.place).sum(-1)
-        return Quantized(self.quantizer.unit(rounded), tokens, latent.new_zeros(()))
+        return Quantized(self.quantizer.unit(rounded), tokens, *latent.new_zeros(2))
 
 
 class GumbelTrainer(nn.Module):
     """Trains `GumbelQuantizer`: distance-Gumbel-softmax with rate control, as TF-Codec's authors published it.
 
-    Logits are `-5 |x - c|^2`; the hard sample passes gradients straight through, its temperature falls from 2 to 0.5. The rate term holds the
-    entropy of each codebook's mean softmax near a target: `0.01 * |H - target|` bits, summed over codebooks.
+    Logits are `-5 |x - c|^2`; the hard sample passes gradients straight through, its temperature falls from 2 to 0.5. Rate control holds the
+    entropy `H` of each codebook's mean softmax near a target: its loss is `|H - target|` bits, summed over codebooks.
 
     Args:
         quantizer: what to train.
-        bits: target entropy of each codebook; None is 95 % of the most.
+        share: target entropy of each codebook, as a share of the most, `log2(codebook_size)`.
         temperature_decay: per step.
     """
 
     SHARPNESS = 5.0
 
-    def __init__(self, quantizer: GumbelQuantizer, bits: float | None = None, temperature_decay: float = 0.9999) -> None:
+    def __init__(self, quantizer: GumbelQuantizer, share: float = 0.95, temperature_decay: float = 0.9999) -> None:
         super().__init__()
         self.quantizer = quantizer
-        self.bits = 0.95 * math.log2(quantizer.config.codebook_size) if bits is None else bits
+        self.bits = share * math.log2(quantizer.config.codebook_size)
         self.temperature_decay = temperature_decay
         self.register_buffer("temperature", torch.tensor(2.0))
         self.temperature: Tensor
@@ -172,7 +174,7 @@ class GumbelTrainer(nn.Module):
         groups, codebook = self.quantizer.split(latent), self.quantizer.codebook
         if not self.training:
             tokens, codewords = self.quantizer.quantize(latent)
-            return Quantized(codewords, tokens, latent.new_zeros(()))
+            return Quantized(codewords, tokens, *latent.new_zeros(2))
         crossed = torch.einsum("btgd,gkd->btgk", groups, codebook)
         distance = (groups**2).sum(-1, keepdim=True) - 2 * crossed + (codebook**2).sum(-1)
         logits = -self.SHARPNESS * distance
@@ -181,15 +183,15 @@ class GumbelTrainer(nn.Module):
         codewords = torch.einsum("btgk,gkd->btgd", sample, codebook).flatten(-2)
         shares = (logits.softmax(-1) * mask.unsqueeze(-1)).sum((0, 1)) / mask.sum().clamp_min(1)
         entropy = -(shares * torch.log2(shares + 1e-9)).sum(-1)
-        return Quantized(codewords, sample.argmax(-1), 0.01 * (entropy - self.bits).abs().sum())
+        return Quantized(codewords, sample.argmax(-1), latent.new_zeros(()), (entropy - self.bits).abs().sum())
 
 
-def build_trainer(quantizer: nn.Module) -> AveragingTrainer | RoundingTrainer | GumbelTrainer:
-    """Return what trains a quantizer."""
+def build_trainer(quantizer: nn.Module, entropy: float = 0.95) -> AveragingTrainer | RoundingTrainer | GumbelTrainer:
+    """Return what trains a quantizer; `entropy` is the target of rate control, see `GumbelTrainer`."""
     if isinstance(quantizer, FiniteScalarQuantizer):
         return RoundingTrainer(quantizer)
     if isinstance(quantizer, GumbelQuantizer):
-        return GumbelTrainer(quantizer)
+        return GumbelTrainer(quantizer, entropy)
     if isinstance(quantizer, (VectorQuantizer, ResidualQuantizer)):
         return AveragingTrainer(quantizer)
     raise TypeError(f"no way is known to train a {type(quantizer).__name__}")

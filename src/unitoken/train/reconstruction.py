@@ -43,7 +43,9 @@ class ReconstructionSettings:
         told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality (design note 0003).
-        weights: of the losses; `guess` is that of a network that foretells P from S, see `Redundancy`.
+        entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
+        weights: of the losses; `entropy` (for each bit off the target) is TF-Codec's 0.01 times 0.04; `guess` is that of a network that
+            foretells P from S, see `Redundancy`.
     """
 
     batch: int = 12
@@ -54,10 +56,12 @@ class ReconstructionSettings:
     drop_g: float = 0.03
     told: float = 0.5
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
+    entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
         ("mel", 1.0),
         ("magnitude", 4.0),
         ("commit", 1.0),
+        ("entropy", 4e-4),
         ("f0", 0.2),
         ("energy", 0.1),
         ("guess", 1.0),
@@ -174,8 +178,8 @@ class Reconstructor(nn.Module):
         self.codec, self.settings, self.autocast = codec, settings, autocast
         for module in (codec.semantic, codec.quantizer_s):
             module.requires_grad_(False)
-        self.trainer_p = build_trainer(codec.quantizer_p)
-        self.trainer_g = build_trainer(codec.quantizer_g)
+        self.trainer_p = build_trainer(codec.quantizer_p, settings.entropy)
+        self.trainer_g = build_trainer(codec.quantizer_g, settings.entropy)
         self.steps = codec.config.hop_p // PITCH_HOP
         self.energy = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, self.steps))
         self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
@@ -200,7 +204,7 @@ class Reconstructor(nn.Module):
         decoded, losses_f0 = self._decode(example, p.codewords, g.codewords[:, 0], generator)
         mask = (torch.arange(samples, device=device)[None] < example.samples[:, None]).float()
         losses = self.spectral(decoded, example.clean, mask, example.limits)
-        losses |= {"commit": p.loss + g.loss, "f0": losses_f0}
+        losses |= {"commit": p.commitment + g.commitment, "entropy": p.entropy + g.entropy, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(example, p.codewords, mask_p)
         return losses, decoded, mask
