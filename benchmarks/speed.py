@@ -4,13 +4,14 @@ import argparse
 import platform
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import unitoken
-from unitoken.model import windowed
-from unitoken.model.windows import Grid
+from unitoken.config import GridConfig
+from unitoken.hub import load_stored
 
 MATRIX = 1024
 
@@ -57,7 +58,7 @@ def arguments():
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="clips in one call; several numbers give several rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=5, help="the median of so many calls counts")
-    parser.add_argument("--core", type=int, default=windowed.GRID.core, help="frames of a window: to choose it, see docs/design/0002-exactness.md")
+    parser.add_argument("--core", type=int, default=GridConfig().core, help="frames of a window: to choose it, see docs/design/0002-exactness.md")
     return parser.parse_args()
 
 
@@ -65,9 +66,9 @@ def main():
     """Measure and print."""
     args = arguments()
     torch.set_num_threads(args.threads)  # noqa: TID251 - a benchmark must say how many threads it used
-    if args.core != windowed.GRID.core:
-        windowed.GRID = Grid(args.core, min(args.core, windowed.GRID.quantum))
-    tok = unitoken.Tokenizer.from_pretrained(args.model, device=args.device)
+    stored = load_stored(args.model)
+    grid = GridConfig(args.core, min(args.core, stored.config.grid.quantum))
+    tok = unitoken.Tokenizer(replace(stored, config=replace(stored.config, grid=grid)), args.device)
     print(f"{cpu_name()}, {args.threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__}, float32;")
     print(f"matrix product {MATRIX} x {MATRIX}: {matmul_gflops(args.repeat):.0f} GFLOP/s; median of {args.repeat} calls after a warm-up\n")
     print("| model | device | window (frames) | clip (s) | clips in a call | encode (x real time) | decode (x real time) |")

@@ -34,20 +34,20 @@ def recordings(archives, names):
 
 def codebooks(args, tok):
     with args.manifest.open(encoding="utf-8", newline="") as file:
-        names = [row["path"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    chosen = set(np.random.default_rng(0).permutation(names))
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    chosen, seconds = set(), 0.0
+    for index in np.random.default_rng(args.seed).permutation(len(rows)):
+        chosen.add(rows[index]["path"])
+        seconds += float(rows[index]["seconds"])
+        if seconds >= args.hours * 3600:
+            break
     config, seconds = tok.config, 0.0
     counters = {n: CodebookCounter(q.num_codebooks, q.codebook_size) for n, q in (("s", config.semantic.quantizer), ("p", config.residual.quantizer))}
-    stride = max(1, round(args.pool_hours / args.hours)) if args.pool_hours else 1
-    for index, (_, wave) in enumerate(recordings(args.archives, chosen)):
-        if index % stride:
-            continue
+    for _, wave in recordings(args.archives, chosen):
         bundle = tok.encode(wave, sample_rate=16000)
         for name, counter in counters.items():
             counter.add(getattr(bundle, name))
         seconds += bundle.seconds
-        if seconds >= args.hours * 3600:
-            break
     for name, counter in counters.items():
         usage = counter.usage()
         print(
@@ -100,8 +100,8 @@ def main():
         command.add_argument("manifest" if run is codebooks else "phones", type=Path)
         command.add_argument("archives", type=Path, nargs="+")
         if run is codebooks:
-            command.add_argument("--hours", type=float, default=5.0)
-            command.add_argument("--pool-hours", type=float, help="hours in the archives: takes every n-th clip, so that all corpora are in")
+            command.add_argument("--hours", type=float, default=5.0, help="of clips drawn at random from the manifest")
+            command.add_argument("--seed", type=int, default=0)
         else:
             command.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()

@@ -17,11 +17,12 @@ import unitoken
 from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
 from unitoken.cli import app
 from unitoken.cli.train import app as train_app
-from unitoken.config import preset
+from unitoken.config import CodecConfig, preset
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
-from unitoken.model.windowed import GRID
-from unitoken.model.windows import Window
+from unitoken.model.windows import Window, windows
+
+GRID = CodecConfig().grid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -152,9 +153,9 @@ def test_the_exactness_note_states_the_grid_and_the_context():
     encode, decode = codec.encode_context_frames, codec.decode_context_frames
     assert f"`small-1` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
     assert f"computes `n + {encode.past + encode.future}` to encode and `n + {decode.past + decode.future}` to decode" in EXACTNESS
-    assert f"windows of {GRID.core} frames (8 s)" in EXACTNESS
+    assert f"windows of {GRID.core} frames (10 s)" in EXACTNESS
     assert f"in steps of {GRID.quantum} frames" in " ".join(EXACTNESS.split())
-    assert list(GRID.windows(50)) == [Window(0, 50, 50)]  # a clip of 2 s
+    assert list(windows(GRID, 50)) == [Window(0, 50, 50)]  # a clip of 2 s
 
 
 def test_the_exactness_note_runs():

@@ -9,11 +9,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models import HOP, RATE, VARIANTS, clip, codec, tokenizer
-from unitoken.model.windowed import GRID, encode_clips
+from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
+from unitoken.model.windowed import encode_clips
 
-WINDOW = GRID.core * HOP
-QUANTUM = GRID.quantum * HOP
+WINDOW = TINY.grid.core * HOP
+QUANTUM = TINY.grid.quantum * HOP
 
 # around frames, quanta and windows; more than a window is rare, since it is slow
 edges = st.sampled_from([0, 1, HOP, QUANTUM, 2 * QUANTUM]).flatmap(lambda edge: st.integers(max(0, edge - 2), edge + 2))
@@ -65,7 +65,7 @@ def test_samples_of_a_batch_are_those_of_each_bundle_alone_in_any_order(variant,
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_audio_beyond_the_context_changes_no_token_of_the_window_before(variant):
     config = VARIANTS[variant]
-    window = GRID.core * config.hop
+    window = TINY.grid.core * config.hop
     made, first = codec(config), clip(window + codec(config).encode_context_frames.future * config.hop)
     tails = [torch.zeros(0), clip(1, 1), clip(5000, 2), clip(window + 3, 3), 100 * clip(40000, 4)]
     encoded = encode_clips(made, [torch.cat([first, tail]) for tail in tails])
@@ -79,7 +79,7 @@ def test_audio_beyond_the_context_changes_no_token_of_the_window_before(variant)
 def test_audio_within_the_context_does_change_the_window_before():
     """Else the test above would hold nothing."""
     made, first = codec(), clip(WINDOW + 200)
-    latents = [encode_clips(made, [torch.cat([first, tail])])[0].s_latent[: GRID.core] for tail in (clip(400, 1), clip(400, 2))]
+    latents = [encode_clips(made, [torch.cat([first, tail])])[0].s_latent[: TINY.grid.core] for tail in (clip(400, 1), clip(400, 2))]
     assert not torch.equal(*latents)
 
 

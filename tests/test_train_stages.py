@@ -450,6 +450,18 @@ def test_a_run_folder_tells_what_it_was_trained_on_and_takes_nothing_else(data, 
         train_reconstruction(make_codec(), maker, tmp_path, REBUILD, RUN)
 
 
+def test_codecs_that_the_pool_does_not_fit_are_refused(data, tmp_path):
+    pool, cache, tokens, pitch = data
+    fast = replace(TINY, sample_rate=24000)
+    with pytest.raises(TrainError, match="a codec for 24000 Hz, pools hold 16000 Hz"):
+        train_semantic(pool, pool.utterances, cache, tmp_path, fast, SemanticSettings(RUN))
+    with pytest.raises(TrainError, match="a codec for 24000 Hz, pools hold 16000 Hz"):
+        ExampleMaker(pool, pool.utterances, tokens, pitch, fast, REBUILD, None, 0)
+    fine = replace(TINY, decoder=replace(TINY.decoder, hop=160, n_fft=640))
+    with pytest.raises(TrainError, match="hop is 160 samples, pitch is known every 320"):
+        ExampleMaker(pool, pool.utterances, tokens, pitch, fine, REBUILD, None, 0)
+
+
 @pytest.mark.parametrize(("read", "name"), [(SemanticTokens, "s"), (PitchCache, "f0"), (FeatureCache, "features")])
 def test_what_was_made_of_a_pool_in_another_order_is_refused(data, tmp_path, read, name):
     """The same utterances, as many frames: only their order tells."""

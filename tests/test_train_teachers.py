@@ -50,11 +50,16 @@ def test_layers_differ_and_are_checked(folders, kind):
 def test_whisper_agrees_with_transformers_on_30_s(folders):
     import transformers
 
-    wave = 0.1 * torch.randn(1, 26 * 16000, generator=torch.Generator().manual_seed(0))
+    wave = 0.1 * torch.randn(1, 28 * 16000, generator=torch.Generator().manual_seed(0))
     ours = load_teacher(folders["whisper"])
     theirs = transformers.WhisperFeatureExtractor.from_pretrained(folders["whisper"])(wave[0].numpy(), sampling_rate=16000, return_tensors="pt")
     mel = ours.log_mel(wave)
-    assert (mel[..., :2590] - theirs["input_features"][..., :2590]).abs().max() < 1e-3
+    assert (mel[..., :2790] - theirs["input_features"][..., :2790]).abs().max() < 1e-3
+    model = transformers.WhisperModel.from_pretrained(folders["whisper"]).eval()
+    with torch.no_grad():
+        states = model.encoder(theirs["input_features"], output_hidden_states=True).hidden_states
+    for layer, expected in ((None, states[-1]), (1, states[1])):
+        assert (load_teacher(folders["whisper"], layer).features(wave)[0, :1390] - expected[0, :1390]).abs().max() < 1e-3
     with pytest.raises(TrainError, match=r"30\.0 s is longer"):
         ours.features(torch.zeros(1, 30 * 16000))
 

@@ -169,6 +169,24 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class GridConfig:
+    """Sizes of the canonical windows that clips are cut into (`model/windows.py`): part of what the tokens of a model are.
+
+    Attributes:
+        core: token frames of a full window.
+        quantum: the last window's frames are a multiple of it; divides `core`.
+    """
+
+    core: int = 250
+    quantum: int = 50
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        if not 1 <= self.quantum <= self.core or self.core % self.quantum:
+            raise ConfigError(f"the grid's core must be a multiple of its quantum, both positive; got core {self.core} and quantum {self.quantum}")
+
+
+@dataclass(frozen=True)
 class CodecConfig:
     """Everything that decides what a codec computes, save its weights.
 
@@ -180,17 +198,19 @@ class CodecConfig:
         residual: encoder and quantizer of P.
         global_: encoder and quantizer of G; the encoder's frames are pooled over the utterance.
         decoder: fusion and synthesis.
+        grid: the windows that clips are computed in.
         code_licence: SPDX expression of the code.
         weights_licence: SPDX expression of the weights.
     """
 
-    name: str = "small-1"
+    name: str = "unnamed"
     sample_rate: int = 16000
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     semantic: StreamConfig = field(default_factory=StreamConfig)
     residual: StreamConfig = field(default_factory=StreamConfig)
     global_: StreamConfig = field(default_factory=StreamConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
     code_licence: str = "Apache-2.0"
     weights_licence: str = "Apache-2.0"
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..config import CodecConfig
 from ..nn.pooling import Statistics
 from ..units import frames_for
 from .codec import Codec
 from .decoder import EDGE
-from .windows import Grid, Window
-
-GRID = Grid()
+from .windows import Window, windows
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,14 @@ class _Piece:
     statistics: Statistics
 
 
-def _batches(lengths: Sequence[int], hop: int, size: int) -> Iterator[list[tuple[int, Window]]]:
+def _batches(lengths: Sequence[int], config: CodecConfig, size: int) -> Iterator[list[tuple[int, Window]]]:
     """Yield (clip, window) pairs in batches of one shape.
 
     A batch of the CPU holds one window: only then is its arithmetic that of the window alone.
     """
     shapes = defaultdict[int, list[tuple[int, Window]]](list)
     for clip, samples in enumerate(lengths):
-        for window in GRID.windows(frames_for(samples, hop)):
+        for window in windows(config.grid, frames_for(samples, config.hop)):
             shapes[window.core].append((clip, window))
     for members in shapes.values():
         for start in range(0, len(members), size):
@@ -72,9 +71,9 @@ def encode_clips(codec: Codec, clips: Sequence[Tensor]) -> list[Encoded]:
         codec: in eval mode.
         clips: float32 `(samples,)` each, on the CPU, at the codec's sample rate.
     """
-    device, hop = next(codec.parameters()).device, codec.config.hop
+    device = next(codec.parameters()).device
     pieces: list[dict[int, _Piece]] = [{} for _ in clips]
-    for batch in _batches([len(clip) for clip in clips], hop, batch_size(device)):
+    for batch in _batches([len(clip) for clip in clips], codec.config, batch_size(device)):
         for (clip, window), piece in zip(batch, _encode_batch(codec, clips, batch, device), strict=True):
             pieces[clip][window.start] = piece
     return [_join(codec, [held[start] for start in sorted(held)], len(clip)) for held, clip in zip(pieces, clips, strict=True)]
@@ -170,7 +169,7 @@ def decode_clips(codec: Codec, clips: Sequence[Tokens]) -> list[Tensor]:
     for index, clip in enumerate(clips):
         kinds[clip.p is None, clip.g is None].append(index)
     for members in kinds.values():
-        for batch in _batches([clips[index].samples for index in members], hop, batch_size(device)):
+        for batch in _batches([clips[index].samples for index in members], codec.config, batch_size(device)):
             rows = [(members[clip], window) for clip, window in batch]
             waveform = _decode_batch(codec, clips, rows, device)
             for row, (index, window) in enumerate(rows):

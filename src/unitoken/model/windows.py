@@ -9,6 +9,8 @@ where a chunk of a stream ended. Only the last window of a clip may be shorter, 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..config import GridConfig
+
 
 @dataclass(frozen=True)
 class Window:
@@ -25,20 +27,8 @@ class Window:
     valid: int
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Window sizes.
-
-    Attributes:
-        core: frames of a full window.
-        quantum: the last window's frames are a multiple of it; divides `core`.
-    """
-
-    core: int = 200
-    quantum: int = 50
-
-    def windows(self, frames: int) -> Iterator[Window]:
-        """Yield the windows of a clip of `frames` frames, in order; none for an empty clip."""
-        for start in range(0, frames, self.core):
-            valid = min(self.core, frames - start)
-            yield Window(start, -(-valid // self.quantum) * self.quantum, valid)
+def windows(grid: GridConfig, frames: int) -> Iterator[Window]:
+    """Yield the windows of a clip of `frames` frames, in order; none for an empty clip."""
+    for start in range(0, frames, grid.core):
+        valid = min(grid.core, frames - start)
+        yield Window(start, -(-valid // grid.quantum) * grid.quantum, valid)

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..audio import load_audio
+from ..config import CodecConfig
 from ..errors import TrainError
 from ..files import replacing
 from .sources import read_sources
 
 AUDIO, INDEX, SOURCES = "audio.i16", "pool.tsv", "sources.tsv"
+SAMPLE_RATE = 16000
 COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples")
 
 
@@ -90,6 +92,15 @@ class Pool:
         rows = "\n".join(f"{utterance.path}\t{utterance.samples}" for utterance in self.utterances)
         return hashlib.sha256(rows.encode()).hexdigest()[:32]
 
+    def check_rate(self, config: CodecConfig) -> None:
+        """Do nothing if a codec takes the pool's sample rate.
+
+        Raises:
+            TrainError: if not.
+        """
+        if config.sample_rate != SAMPLE_RATE:
+            raise TrainError(f"{config.name} is a codec for {config.sample_rate} Hz, pools hold {SAMPLE_RATE} Hz; train one for that rate")
+
     def wave(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
         """Return float32 `(samples,)` in [-1, 1] of one utterance, or of a piece of it."""
         end = utterance.samples if samples is None else min(start + samples, utterance.samples)
@@ -98,7 +109,7 @@ class Pool:
     @property
     def hours(self) -> float:
         """Hours of audio."""
-        return len(self.audio) / 16000 / 3600
+        return len(self.audio) / SAMPLE_RATE / 3600
 
 
 def read_speakers(path: str | os.PathLike[str]) -> set[tuple[str, str]]:
@@ -169,7 +180,7 @@ def build_pool(
             for name, data in _members([Path(a) for a in archives]):
                 if name not in rows:
                     continue
-                wave = load_audio(io.BytesIO(data), sample_rate=16000)[0].numpy()
+                wave = load_audio(io.BytesIO(data), sample_rate=SAMPLE_RATE)[0].numpy()
                 file.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
                 row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
                 done.append({**row, "start": start, "samples": len(wave)})

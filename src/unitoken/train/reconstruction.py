@@ -106,6 +106,9 @@ class ExampleMaker:
         settings: crop sizes.
         noise: for P's input; None for clean input.
         seed: of the order.
+
+    Raises:
+        TrainError: if the codec's sample rate is not the pool's, or its decoder's hop not that of the pitch.
     """
 
     def __init__(
@@ -119,6 +122,9 @@ class ExampleMaker:
         noise: NoiseBank | None,
         seed: int,
     ) -> None:
+        pool.check_rate(config)
+        if config.decoder.hop != PITCH_HOP:
+            raise TrainError(f"the decoder's hop is {config.decoder.hop} samples, pitch is known every {PITCH_HOP}; make the hop {PITCH_HOP}")
         self.audio, self.tokens, self.pitch, self.noise = AudioStore(pool), tokens, pitch, noise
         self.config, self.settings, self.seed = config, settings, seed
         self.sampler, self.sources = SpeakerSampler(utterances, sources=pool.sources, seed=seed), pool.sources

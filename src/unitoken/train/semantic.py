@@ -99,6 +99,7 @@ def train_semantic(
         TrainError: if the folder holds a run of another configuration or on other utterances, or the loss is no longer finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pool.check_rate(config)
     keep_record(folder, utterances, settings=settings)
     torch.manual_seed(settings.run.seed)
     device = torch.device(device)
