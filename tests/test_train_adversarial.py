@@ -119,11 +119,11 @@ def test_both_signals_are_cut_alike():
 
 def test_a_convinced_judge_gets_no_gradient():
     module, fake = make_adversary(), noise().requires_grad_()
-    adversarial, matching = module.convince(noise(seed=1), fake)
+    adversarial, matching = module.generator_losses(noise(seed=1), fake)
     (adversarial + matching).backward()
     assert fake.grad.abs().sum() > 0
     assert all(p.grad is None and p.requires_grad for p in module.discriminators.parameters())
-    module.judge(module.discriminators, noise(seed=1), fake).backward()
+    module.discriminate(module.discriminators, noise(seed=1), fake).backward()
     assert all(p.grad is not None for p in module.discriminators.parameters())
 
 
@@ -149,7 +149,7 @@ def test_averages_start_from_the_codebook():
         module = make_adversary()
         trainer, before = module.rebuilder.trainer_p, module.rebuilder.codec.quantizer_p.codebook.clone()
         if settled:
-            module.rebuilder.go_on()
+            module.rebuilder.warm_start()
         trainer(latent, mask)
         moved[settled] = float((trainer.quantizer.codebook - before).abs().mean())
     assert moved[True] < 0.1 * moved[False]
@@ -166,4 +166,4 @@ def test_the_decoder_alone_can_be_trained():
 
 def test_the_state_of_another_configuration_is_refused():
     with pytest.raises(TrainError, match="another configuration than the codec"):
-        make_adversary().rebuilder.go_on({"heads.0.weight": torch.zeros(1)})
+        make_adversary().rebuilder.warm_start({"heads.0.weight": torch.zeros(1)})

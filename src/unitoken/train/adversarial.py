@@ -90,14 +90,14 @@ class Adversary(nn.Module):
         real, fake = ((wave.float() * mask).gather(1, at) for wave in (clean, decoded))
         return limit_band(real, example.limits, self.sample_rate), limit_band(fake, example.limits, self.sample_rate)
 
-    def judge(self, judges: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    def discriminate(self, judges: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """Return the discriminators' loss; `judges` are the discriminators, wrapped for several processes or not."""
         with torch.autocast(real.device.type, torch.bfloat16, enabled=self.autocast):
             verdict = judges(torch.cat([real, fake.detach()]))
         halves = [logits.chunk(2) for logits in verdict.logits]
         return discriminator_loss([half[0] for half in halves], [half[1] for half in halves], self.settings.loss)
 
-    def convince(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def generator_losses(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Return the generator's adversarial loss and feature matching; the discriminators get no gradient."""
         self.discriminators.requires_grad_(False)
         with torch.autocast(real.device.type, torch.bfloat16, enabled=self.autocast):
@@ -127,7 +127,7 @@ def train_adversarial(
         settings: of the stage.
         run: time box, learning rate, log.
         device: where to train.
-        start: see `Reconstructor.go_on`: averaged weights of the reconstruction run.
+        start: see `Reconstructor.warm_start`: averaged weights of the reconstruction run.
 
     Returns:
         the codec with averaged weights.
@@ -141,7 +141,7 @@ def train_adversarial(
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
     module = Adversary(codec, settings, autocast=run.autocast).to(device)
-    module.rebuilder.go_on(start)
+    module.rebuilder.warm_start(start)
     if run.compile:
         module.rebuilder.compile_parts()
     maker = maker.to(device)
@@ -158,12 +158,12 @@ def train_adversarial(
         random = torch.Generator().manual_seed(run.seed * 1_000_003 + drawn)
         losses, decoded, mask = generator(example, random)
         real, fake = module.pieces(example.clean, decoded, example, mask, random)
-        opposing = module.judge(judges, real, fake)
+        opposing = module.discriminate(judges, real, fake)
         norms = {"discriminator_norm": descend(opponent, opposing, number)}
         total = module.rebuilder.total(losses)
         values = {"loss": total.detach(), **{name: value.detach() for name, value in losses.items()}, "discriminator": opposing.detach()}
         share = settings.strength(number)
-        adversarial, matching = module.convince(real, fake) if share else (total.new_zeros(()), total.new_zeros(()))
+        adversarial, matching = module.generator_losses(real, fake) if share else (total.new_zeros(()), total.new_zeros(()))
         total = total + share * (settings.adversarial * adversarial + settings.matching * matching)
         norms["norm"] = descend(optimizer, total, number)
         values |= {"adversarial": adversarial.detach(), "matching": matching.detach(), **norms}

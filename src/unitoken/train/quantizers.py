@@ -95,7 +95,7 @@ class AveragingTrainer(nn.Module):
         config = quantizer.config
         self.levels = nn.ModuleList(Averages(config.codebook_size, config.dim) for _ in range(config.num_codebooks))
 
-    def settle(self) -> None:
+    def warm_start(self) -> None:
         """Let the averages start from the codebooks as they are, those of a trained codec; from zero, the first steps would draw them anew."""
         for level, codebook in zip(self.levels, self.quantizer.codewords(), strict=True):
             level.get_buffer("counts").fill_(1.0)
@@ -132,7 +132,7 @@ class RoundingTrainer(nn.Module):
         super().__init__()
         self.quantizer = quantizer
 
-    def settle(self) -> None:
+    def warm_start(self) -> None:
         """Do nothing: rounding has no state."""
 
     def forward(self, latent: Tensor, mask: Tensor) -> Quantized:
@@ -165,7 +165,7 @@ class GumbelTrainer(nn.Module):
         self.register_buffer("temperature", torch.tensor(2.0))
         self.temperature: Tensor
 
-    def settle(self) -> None:
+    def warm_start(self) -> None:
         """Start at the temperature that a trained codec ended with."""
         self.temperature.fill_(0.5)
 

@@ -35,7 +35,7 @@ def train_reconstruction(
         run: time box, learning rate, log.
         device: where to train.
         trained: the codec's P, G and decoder are trained already and are trained further.
-        start: see `Reconstructor.go_on`: averaged weights of the run that trained them.
+        start: see `Reconstructor.warm_start`: averaged weights of the run that trained them.
 
     Returns:
         the codec with averaged weights.
@@ -49,7 +49,7 @@ def train_reconstruction(
     device = torch.device(device)
     module = Reconstructor(codec, settings, autocast=run.autocast).to(device)
     if trained or start is not None:
-        module.go_on(start)
+        module.warm_start(start)
     if run.compile:
         module.compile_parts()
     wrapped, maker = parallel.wrap(module), maker.to(device)

@@ -40,7 +40,7 @@ class ReconstructionSettings:
         other_utterance: probability that it is of another utterance of the speaker.
         drop_p: share of utterances decoded without P.
         drop_g: share of utterances decoded without G.
-        told: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
+        true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality (design note 0003).
         entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
@@ -54,7 +54,7 @@ class ReconstructionSettings:
     other_utterance: float = 0.3
     drop_p: float = 0.15
     drop_g: float = 0.03
-    told: float = 0.5
+    true_f0: float = 0.5
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
     entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
@@ -215,7 +215,7 @@ class Reconstructor(nn.Module):
         losses |= self._redundancy(example, p.codewords, mask_p)
         return losses, decoded, mask
 
-    def go_on(self, state: Mapping[str, Tensor] | None = None) -> None:
+    def warm_start(self, state: Mapping[str, Tensor] | None = None) -> None:
         """Train a codec further that has been trained: keep its codebooks, which an untrained codec's first steps draw anew.
 
         Args:
@@ -224,8 +224,8 @@ class Reconstructor(nn.Module):
         Raises:
             TrainError: if they are of another configuration.
         """
-        self.trainer_p.settle()
-        self.trainer_g.settle()
+        self.trainer_p.warm_start()
+        self.trainer_g.warm_start()
         if state is not None:
             try:
                 self.load_state_dict(dict(state))
@@ -253,7 +253,7 @@ class Reconstructor(nn.Module):
         def chance(share: float) -> Tensor:
             return (torch.rand(batch, 1, generator=generator) < share).to(device, non_blocking=True)
 
-        drop_p, drop_g, told = chance(self.settings.drop_p), chance(self.settings.drop_g), chance(self.settings.told)
+        drop_p, drop_g, told = chance(self.settings.drop_p), chance(self.settings.drop_g), chance(self.settings.true_f0)
         mask = frame_mask(example.samples, example.clean.shape[1] // hop, hop)
         wide = frame_mask(example.samples + 2 * EDGE * hop, mask.shape[1] + 2 * EDGE, hop)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
