@@ -425,7 +425,7 @@ def test_files_with_nan_or_bad_rates_are_refused(tmp_path):
         load_audio(tmp_path / "a.wav")
     soundfile.write(tmp_path / "a.wav", np.zeros(10), 1000)
     assert load_audio(tmp_path / "a.wav", mono=False)[1] == 1000
-    with pytest.raises(AudioError, match="source_rate must be from 4000 to 384000 Hz, got 1000"):
+    with pytest.raises(AudioError, match="must be from 4000 to 384000 Hz, got 1000"):
         load_audio(tmp_path / "a.wav", sample_rate=16000)
     with pytest.raises(AudioError, match=r"sample_rate must be an integer in Hz, got 16000.0 \(float\)"):
         load_audio(tmp_path / "a.wav", sample_rate=16000.0)

@@ -254,6 +254,43 @@ def test_convert_never_replaces_its_source(run, tmp_path):
     assert source.read_bytes() == before
 
 
+def test_convert_writes_the_format_asked_for(run, tmp_path):
+    source = clip(tmp_path / "talk.wav")
+    run("convert", source, "--voice", source, "-o", tmp_path / "out", "--format", "flac")
+    assert soundfile.info(tmp_path / "out/talk.flac").format == "FLAC"
+
+
+def test_convert_refuses_a_voice_of_another_model(run, models, tmp_path):
+    source = clip(tmp_path / "talk.wav")
+    Tokenizer.from_pretrained(models[1]).encode(source).save(tmp_path / "other.utok")
+    arguments = ("convert", source, "--voice", tmp_path / "other.utok", "-o", tmp_path / "x.wav")
+    assert "other.utok was made by the model" in run(*arguments, code=1).stderr
+    run(*arguments, "--ignore-fingerprint")
+    assert (tmp_path / "x.wav").exists()
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "convert", "evaluate"])
+def test_revision_and_device_reach_the_loader(run, models, tokenizer, token_file, tmp_path, monkeypatch, command):
+    source = clip(tmp_path / "talk.wav", 0.5)
+    (tmp_path / "m.tsv").write_text("path\tsource\tspeaker\tlanguage\tseconds\ttranscript\ntalk.wav\tx\ty\ten\t0.5\t\n")
+    seen = []
+    monkeypatch.setattr(Tokenizer, "from_pretrained", lambda *a, **k: (seen.append((a, k)), tokenizer)[1])
+    inputs = {"encode": [source], "decode": [token_file], "evaluate": [tmp_path / "m.tsv", "--metric", "codebooks"]}
+    output = () if command == "evaluate" else ("-o", tmp_path / "out")
+    given = inputs.get(command, [source, "--voice", source])
+    run(command, *given, *output, "--model", "org/name", "--revision", "v1", "--device", "meta")
+    assert seen == [(("org/name",), {"revision": "v1", "device": "meta"})]
+
+
+def test_progress_and_the_last_line_count_the_audio(run, tmp_path, monkeypatch):
+    for name, seconds in (("a", 90.0), ("b", 31.0)):
+        clip(tmp_path / f"in/{name}.wav", seconds)
+    seen = []
+    monkeypatch.setattr(progress.Meter, "update", lambda self, done, total: seen.append((done * 3600, total * 3600)))
+    assert "encoded 2 clips, 0:02:01 of audio in " in run("encode", tmp_path / "in", "-o", tmp_path / "out").stderr
+    assert seen == [pytest.approx(pair) for pair in ((0, 121), (90, 121), (121, 121))]
+
+
 def test_convert_takes_one_token_file_only(run, token_file, tmp_path):
     source = tmp_path / "talk/source.wav"
     result = run("convert", source, "--voice", token_file, "--voice", source, "-o", tmp_path / "x.wav", code=2)
@@ -306,13 +343,47 @@ def test_plan_refuses(tmp_path, monkeypatch, inputs, output, message):
         plan([Path(name) for name in inputs], output and Path(output), (".wav",), ".utok")
 
 
-def test_two_files_never_become_one(run, tmp_path):
+def test_two_files_never_become_one(run, tokenizer, tmp_path):
     clip(tmp_path / "in/0.wav")
     clip(tmp_path / "in/a.flac")
     clip(tmp_path / "in/a.wav")
-    result = run("encode", tmp_path / "in", "-o", tmp_path / "out", "--force", code=2)
-    assert f"{tmp_path / 'in/a.flac'} and {tmp_path / 'in/a.wav'} would both become {tmp_path / 'out/a.utok'}" in result.stderr
-    assert not (tmp_path / "out").exists()
+    result = run("encode", tmp_path / "in", "-o", tmp_path / "out", "--force", code=1)
+    assert result.stderr.startswith("encoded 2 clips, ")
+    assert f"1 of 3 files failed:\n  {tmp_path / 'in/a.wav'}: {tmp_path / 'in/a.flac'} becomes {tmp_path / 'out/a.utok'} too; " in result.stderr
+    assert TokenBundle.load(tmp_path / "out/a.utok") == tokenizer.encode(tmp_path / "in/a.flac")
+
+
+def test_a_file_named_twice_is_done_once(run, tmp_path):
+    source = clip(tmp_path / "in/a.wav")
+    assert "encoded 1 clip" in run("encode", source, tmp_path / "in", source, "-o", tmp_path / "out").stderr
+    assert list(tree(tmp_path / "out")) == ["a.utok"]
+
+
+def test_a_device_out_of_memory_fails_for_its_file_alone(run, tokenizer, tmp_path, monkeypatch):
+    clips = [clip(tmp_path / f"in/{name}.wav", seconds) for name, seconds in (("a", 0.2), ("b", 0.9), ("c", 0.3))]
+    encode = Tokenizer.encode
+
+    def failing(self, audio, **more):
+        if clips[1] in audio:
+            raise RuntimeError("CUDA out of memory")
+        return encode(self, audio, **more)
+
+    monkeypatch.setattr(Tokenizer, "encode", failing)
+    result = run("encode", tmp_path / "in", "-o", tmp_path / "out", code=1)
+    assert f"1 of 3 files failed:\n  {clips[1]}: RuntimeError: CUDA out of memory\n" in result.stderr
+    assert sorted(tree(tmp_path / "out")) == ["a.utok", "c.utok"]
+
+
+@pytest.mark.parametrize("command", ["encode", "convert"])
+def test_a_file_cut_short_fails(run, tmp_path, command):
+    """Of an MP3 the decoder gives what is there, without a word."""
+    whole = clip(tmp_path / "whole.mp3", 4.0)
+    half = tmp_path / "half.mp3"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    voice = ("--voice", whole) if command == "convert" else ()
+    result = run(command, half, whole, "-o", tmp_path / "out", *voice, code=1)
+    assert "half.mp3 is cut short: 1.9 s of 4.0 s can be decoded; take another copy" in result.stderr
+    assert [Path(name).stem for name in tree(tmp_path / "out")] == ["whole"]
 
 
 def test_an_existing_result_is_replaced_only_with_force(run, tokenizer, tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import models
 from hub_server import HubServer
 from unitoken import hub
 from unitoken.config import preset
@@ -89,6 +91,32 @@ def server(tmp_path, monkeypatch):
             monkeypatch.setattr(constants, switch, True)
         yield running
     getattr(huggingface_hub, "close_session", lambda: None)()
+
+
+def test_the_endpoint_of_the_environment_is_asked(tmp_path):
+    """In a process of its own, as a user sets it: the library and the command line."""
+    script = """
+import sys
+from unitoken import Tokenizer
+from unitoken.cli import app
+first, second = sys.argv[1:]
+print(Tokenizer.from_pretrained("org/name").fingerprint)
+print(Tokenizer.from_pretrained("org/name", revision=first).fingerprint)
+print(Tokenizer.from_pretrained("org/name", revision=first, local_files_only=True).fingerprint)
+sys.argv = ["unitoken", "info", "org/name", "--revision", first, "--json"]
+app()
+"""
+    folders = tmp_path / "first", tmp_path / "second"
+    fingerprints = [hub.save_stored(path, models.TINY, models.codec(seed=seed).state_dict()) for seed, path in enumerate(folders)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    with HubServer() as running:
+        commits = [running.publish("org/name", path) for path in folders]
+        environment |= {"HF_ENDPOINT": running.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run([sys.executable, "-c", script, *commits], capture_output=True, text=True, env=environment, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    new, old, cached, *facts = done.stdout.splitlines()
+    assert [old, cached, new] == [fingerprints[0], fingerprints[0], fingerprints[1]]
+    assert json.loads("".join(facts))["fingerprint"] == fingerprints[0]
 
 
 @pytest.fixture

@@ -254,6 +254,7 @@ def test_a_gpu_flips_few_tokens_and_decodes_the_same_samples(config):
     cpu, gpu = tokenizer(config), tokenizer(config, device="cuda")
     clips = [clip(samples, seed) for seed, samples in enumerate((RATE * 20, RATE * 7 + 13, 1, RATE * 9))]
     ours, theirs = (made.encode(clips, sample_rate=RATE) for made in (cpu, gpu))
+    assert gpu.encode([audio.cuda() for audio in clips], sample_rate=RATE) == theirs
     for stream in ("s", "p"):
         tokens = [torch.cat([getattr(bundle, stream) for bundle in bundles]) for bundles in (ours, theirs)]
         assert (tokens[0] != tokens[1]).float().mean() < 0.01

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import re
 import time
 from fractions import Fraction
@@ -15,6 +16,7 @@ from unitoken import TokenBundle, Tokenizer
 from unitoken.audio import load_audio
 from unitoken.errors import AudioError, AudioFileError, ConfigError, ModelError, TokenError
 from unitoken.hub import Stored
+from unitoken.model.codec import Codec
 from unitoken.model.windowed import encode_clips, global_tokens
 from unitoken.resample import resample
 
@@ -372,6 +374,21 @@ def test_global_state_is_left_alone(tok, bundle):
     assert global_state() == before
 
 
+def test_full_precision_is_asked_for_and_the_callers_choice_comes_back(tok, bundle, monkeypatch):
+    """What a lower precision does depends on the processor: here only that it is never in force."""
+    seen, latents, decode = [], Codec.latents, Codec.decode
+    monkeypatch.setattr(Codec, "latents", lambda *a: (seen.append(torch.get_float32_matmul_precision()), latents(*a))[1])
+    monkeypatch.setattr(Codec, "decode", lambda *a: (seen.append(torch.get_float32_matmul_precision()), decode(*a))[1])
+    torch.set_float32_matmul_precision("medium")
+    try:
+        tok.encode_global(SECOND, sample_rate=RATE)
+        tok.decode(tok.encode(SECOND, sample_rate=RATE))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == ["highest"] * 3
+
+
 @pytest.mark.parametrize("name", ["autocast", "no_grad", "inference_mode", "seed", "float64", "bfloat16"])
 def test_nothing_around_a_call_changes_its_result(tok, bundle, name):
     audio, expected = clip(30001, 4), tok.decode(bundle)
@@ -405,7 +422,7 @@ def test_results_want_no_gradient_and_the_input_is_left_alone(tok):
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_saved_tokenizer_comes_back_the_same(tmp_path, half):
-    state = {name: value.half().float() if half else value for name, value in codec().state_dict().items()}
+    state = {name: value.half() if half else value for name, value in codec().state_dict().items()}
     tok = Tokenizer(Stored(TINY, state, "ab" * 16))
     fingerprint = tok.save_pretrained(tmp_path / "one")
     loaded = Tokenizer.from_pretrained(tmp_path / "one")
@@ -421,6 +438,44 @@ def test_a_saved_tokenizer_comes_back_the_same(tmp_path, half):
     ours, theirs = (made.encode(clip(30000), sample_rate=RATE) for made in (tok, loaded))
     assert same_tokens(ours, theirs)
     assert torch.equal(tok.decode(ours), loaded.decode(theirs))
+
+
+def test_a_copy_of_an_older_model_keeps_its_fingerprint(tmp_path):
+    """Its configuration lacks fields that came later, and its weights are float32 that float16 could hold."""
+    state = {name: value.half().float() for name, value in codec().state_dict().items()}
+    Tokenizer(Stored(TINY, state, "ab" * 16)).save_pretrained(tmp_path / "one")
+    held = json.loads((tmp_path / "one" / "config.json").read_text())
+    del held["codec"]["grid"], held["codec"]["decoder"]["phase_memory"], held["codec"]["weights_licence"]
+    held["codec"]["decoder"]["phase_memory"] = TINY.decoder.phase_memory
+    (tmp_path / "one" / "config.json").write_text(json.dumps(held))
+    loaded = Tokenizer.from_pretrained(tmp_path / "one")
+    assert loaded.save_pretrained(tmp_path / "two") == loaded.fingerprint
+    copied = Tokenizer.from_pretrained(tmp_path / "two")
+    assert copied.fingerprint == loaded.fingerprint
+    assert copied.config == TINY
+    copied.decode(loaded.encode(SECOND, sample_rate=RATE))
+
+
+def test_what_is_no_bundle_is_not_decoded(tok, bundle):
+    with refused(TokenError, "expected a TokenBundle or a list of them, got str; a file is read with TokenBundle.load"):
+        tok.decode("talk.utok")
+    changed = bundle.replace()
+    changed.s[0] = 1 << 40
+    with refused(TokenError, "s must hold tokens from 0 to "):
+        tok.decode([bundle, changed])
+
+
+def test_local_files_only_and_revision_reach_the_hub(monkeypatch):
+    seen = []
+
+    def load(name, *, revision, local_files_only):
+        seen.append((name, revision, local_files_only))
+        return Stored(TINY, codec().state_dict(), "ab" * 16)
+
+    monkeypatch.setattr("unitoken.tokenizer.load_stored", load)
+    Tokenizer.from_pretrained("org/name", revision="v1", local_files_only=True)
+    Tokenizer.from_pretrained("org/name")
+    assert seen == [("org/name", "v1", True), ("org/name", None, False)]
 
 
 def test_what_cannot_be_loaded_is_refused(tmp_path):

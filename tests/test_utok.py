@@ -233,15 +233,28 @@ def test_wrong_records_are_refused(old, new, text):
 
 
 def test_more_samples_than_a_bundle_can_have_are_refused():
-    one = {"codebook_size": 1, "hop": 1, "num_codebooks": 1}
-    record = struct.pack("<cBQH", b"R", 0, 2**63, 0)  # tokens of no bits: no byte is missing
+    long = {"codebook_size": 2, "hop": 2**63 - 1, "num_codebooks": 1}
+    record = struct.pack("<cBQH", b"R", 0, 2**63, 0) + b"\0"  # two frames of one bit
     with pytest.raises(TokenFileError, match="record 0: num_samples must be an integer from 0 to"):
+        TokenBundle.from_bytes(sealed(preamble(header_with(s=long, p=long)), record))
+
+
+def test_tokens_of_no_bits_are_refused():
+    """Else a few bytes could ask for any amount of memory."""
+    one = {"codebook_size": 1, "hop": 1, "num_codebooks": 1}
+    record = struct.pack("<cBQH", b"R", 0, 2**62, 0)
+    with pytest.raises(TokenFileError, match="codebook_size must be an integer from 2 to"):
         TokenBundle.from_bytes(sealed(preamble(header_with(s=one, p=one)), record))
 
 
 def test_records_need_a_tokenizer():
     with pytest.raises(TokenFileError, match="byte 18 should begin a record or the end of the file, got b'R'"):
         TokenBundle.load_many(io.BytesIO(sealed(preamble(b"null"), bytes.fromhex(RECORD))))
+
+
+def test_a_tokenizer_needs_records():
+    with pytest.raises(TokenFileError, match="a file without bundles names no tokenizer"):
+        TokenBundle.load_many(io.BytesIO(sealed(preamble(HEADER.encode()))))
 
 
 def test_exchanged_records_are_noticed():
@@ -307,11 +320,29 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     assert TokenBundle.load_many(path) == [example(g=None), example(p=None)]
 
 
-def test_a_missing_file_or_folder_is_the_system_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.utok"):
+def test_files_that_cannot_be_read_or_written_are_named(tmp_path):
+    with pytest.raises(TokenFileError, match=r"no such token file: .*absent\.utok; check the path"):
         TokenBundle.load(tmp_path / "absent.utok")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(TokenFileError, match=r"cannot read .*: Is a directory; give the path of a token file"):
+        TokenBundle.load(tmp_path)
+    with pytest.raises(TokenFileError, match=r"cannot write .*talk\.utok: No such file or directory; its folder must exist"):
         example().save(tmp_path / "absent" / "talk.utok")
+    with pytest.raises(TokenFileError, match=r"got bytes; bytes are read with TokenBundle\.from_bytes"):
+        TokenBundle.load(example().to_bytes())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_may_have_the_longest_name_that_the_system_allows(tmp_path):
+    path = tmp_path / ("n" * 250 + ".utok")
+    example().save(path)
+    assert TokenBundle.load(path) == example()
+
+
+def test_tokens_changed_in_place_to_impossible_ones_are_not_saved(tmp_path):
+    bundle = example()
+    bundle.s[0] = 5
+    with pytest.raises(TokenError, match="s must hold tokens from 0 to 4, got 5"):
+        bundle.save(tmp_path / "x.utok")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -32,6 +32,7 @@ _PCM_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31, torch.uint8: 2.0**7}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _ALLOWED = "float16, bfloat16, float32, float64, int16, int32 or uint8"
 _FORMATS = {"wav": "WAV PCM_16", "flac": "FLAC PCM_16", "ogg": "OGG VORBIS", "opus": "OGG OPUS", "mp3": "MP3 MPEG_LAYER_III"}
+_VORBIS_MAX_RATE = 200000
 _EMPTY_ALLOWED = ("wav", "ogg")  # a file without samples can be read back in these only
 
 
@@ -58,7 +59,7 @@ class AudioInfo:
 
 
 def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = True) -> tuple[Tensor, int]:
-    """Read an audio file: WAV, FLAC, OGG (Vorbis, Opus), MP3 and what else libsndfile knows.
+    """Read an audio file: WAV, FLAC, OGG (Vorbis, Opus), MP3 and what else libsndfile knows, with any number of channels.
 
     Args:
         source: a path, the contents of a file as bytes, or a binary file object (read from its beginning).
@@ -80,6 +81,8 @@ def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = T
     with _open(source) as file:
         source_rate = int(file.samplerate)
         rate, blocks = sample_rate or source_rate, _decoded(file, _name(source))
+        if rate != source_rate:
+            check_rate(source_rate, f"the sample rate of {_name(source)}")
         if mono:
             return torch.cat([torch.zeros(0), *resample_parts(map(to_mono, blocks), source_rate, rate)]), rate
         channels = torch.cat([torch.zeros(int(file.channels), 0), *blocks], dim=1)
@@ -108,8 +111,11 @@ def audio_blocks(source: Source, *, block_seconds: float, sample_rate: int | Non
 
     def blocks() -> Iterator[Tensor]:
         with _open(source) as file:
-            target = rate or int(file.samplerate)
-            parts = resample_parts(map(to_mono, _decoded(file, _name(source))), int(file.samplerate), target)
+            source_rate = int(file.samplerate)
+            target = rate or source_rate
+            if target != source_rate:
+                check_rate(source_rate, f"the sample rate of {_name(source)}")
+            parts = resample_parts(map(to_mono, _decoded(file, _name(source))), source_rate, target)
             yield from _regrouped(parts, max(1, round(block_seconds * target)))
 
     return blocks()
@@ -151,7 +157,10 @@ def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subt
     if not wave.shape[-1] and kind not in _EMPTY_ALLOWED:
         raise AudioError(f"a .{kind} file cannot hold 0 samples; save the waveform as .wav or .ogg")
     container, usual = _FORMATS[kind].split()
-    data = _encoded(torch.atleast_2d(wave), rate, container, (subtype or usual).upper())
+    stored = (subtype or usual).upper()
+    if stored == "VORBIS" and rate > _VORBIS_MAX_RATE:  # its encoder would crash the process
+        raise AudioError(f"OGG Vorbis holds at most {_VORBIS_MAX_RATE} Hz, got {rate}; resample the waveform, or save it as .wav or .flac")
+    data = _encoded(torch.atleast_2d(wave), rate, container, stored)
     if isinstance(path_or_file, (str, os.PathLike)):
         _replace(Path(path_or_file), data)
     else:

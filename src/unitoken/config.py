@@ -311,7 +311,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not isinstance(value, bool):
         return value
-    raise ConfigError(f"{where} must be {getattr(hint, '__name__', hint)}, got {value!r}")
+    wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", hint)
+    raise ConfigError(f"{where} must be {wanted}, got {value!r}")
 
 
 def _global(dims: tuple[int, ...], blocks: tuple[int, ...]) -> StreamConfig:

@@ -20,7 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
         OSError: if the file cannot be put in its place.
     """
     final = Path(path)
-    temporary = final.with_name(f".{final.stem}.{secrets.token_hex(8)}{final.suffix}")
+    temporary = final.with_name(f".{secrets.token_hex(8)}{final.suffix}")  # short, so that a name as long as the system allows can be written
     try:
         yield temporary
         os.replace(temporary, final)

@@ -40,11 +40,13 @@ class Stored:
         config: what the model is built from.
         state: the weights by name, on the CPU, in the data type they are stored in (float16 or float32; integers as they are).
         fingerprint: 32 hex digits that stand for the stored configuration and weights; tokens of another fingerprint mean something else.
+        codec: the configuration as it is stored, which may lack fields that came later; None if it does not come from a file.
     """
 
     config: CodecConfig
     state: dict[str, Tensor]
     fingerprint: str
+    codec: Mapping[str, Any] | None = None
 
 
 def available_models() -> tuple[str, ...]:
@@ -85,7 +87,14 @@ def load_stored(name_or_path: str | os.PathLike[str] | None = None, *, revision:
     return _read_folder(folder, remedy)
 
 
-def save_stored(folder: str | os.PathLike[str], config: CodecConfig, state: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float16) -> str:
+def save_stored(
+    folder: str | os.PathLike[str],
+    config: CodecConfig,
+    state: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float16,
+    codec: Mapping[str, Any] | None = None,
+) -> str:
     """Write a model to a folder that `load_stored` reads.
 
     Each file is finished under a temporary name and then renamed, the weights first: an interrupted call never leaves a model that loads and is
@@ -96,22 +105,28 @@ def save_stored(folder: str | os.PathLike[str], config: CodecConfig, state: Mapp
         config: what the model was built from.
         state: the weights by name, on any device; floating-point tensors are stored as `dtype`, others as they are.
         dtype: float16 or float32.
+        codec: `Stored.codec` of a loaded model, so that its copy has its fingerprint; None takes `config` with all its fields.
 
     Returns:
         The fingerprint: 32 hex digits.
 
     Raises:
-        ModelError: if `dtype` is neither, or a tensor holds values that are not finite as `dtype`.
+        ModelError: if `dtype` is neither, a tensor holds values that are not finite as `dtype`, or the folder cannot be written.
     """
     if dtype not in (torch.float16, torch.float32):
         raise ModelError(f"weights are stored as torch.float16 or torch.float32, got {dtype}; choose one of them")
     data = safetensors.torch.save({name: _stored_tensor(name, tensor, dtype) for name, tensor in state.items()})
     digest = hashlib.sha256(data).hexdigest()
-    codec: dict[str, Any] = json.loads(config.to_json())
+    codec = json.loads(config.to_json()) if codec is None else dict(codec)
     layout = {"format_version": FORMAT_VERSION, "codec": codec, "sha256": {WEIGHTS: digest}}
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    _write(Path(folder) / WEIGHTS, data)
-    _write(Path(folder) / CONFIG, (json.dumps(layout, indent=2) + "\n").encode())
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _write(Path(folder) / WEIGHTS, data)
+        _write(Path(folder) / CONFIG, (json.dumps(layout, indent=2) + "\n").encode())
+    except OSError as error:
+        raise ModelError(
+            f"cannot write a model to {os.fspath(folder)}: {error.strerror or error}; give a folder that can be made and written"
+        ) from error
     return _fingerprint(codec, digest)
 
 
@@ -189,7 +204,7 @@ def _read_folder(folder: Path, remedy: str) -> Stored:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file ({error}); {remedy}") from error
-    return Stored(config, state, _fingerprint(layout["codec"], got))
+    return Stored(config, state, _fingerprint(layout["codec"], got), layout["codec"])
 
 
 def _read(path: Path) -> bytes:
@@ -245,7 +260,10 @@ def _reason(error: Exception, file: str, place: str, local_files_only: bool) -> 
 
     if isinstance(error, errors.LocalEntryNotFoundError):
         why = "local_files_only=True forbids the network" if local_files_only else "the Hub cannot be reached"
-        return f"{file} of {place} is not in the local cache and {why}; load it once with network, or copy the model folder and give its path"
+        return (
+            f"{file} of {place} is not in the local cache and {why}; load it once with network, or copy the model folder and give its path "
+            "(there is no folder of that name here)"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
             f"no model {place}: no folder of that name here, and no Hub repository that you may read; check the name, or log in with: hf auth login"

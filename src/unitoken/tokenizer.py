@@ -1,7 +1,9 @@
 """The tokenizer: audio in any form to token bundles, and back."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, overload
 
@@ -15,7 +17,7 @@ from .errors import AudioError, ModelError, TokenError
 from .hub import Stored, load_into, load_stored, save_stored
 from .model.codec import Codec
 from .model.windowed import Encoded, Tokens, decode_clips, encode_clips, global_tokens
-from .resample import resample
+from .resample import check_rate, resample
 from .tokens import TokenBundle
 from .utok import StreamInfo, TokenizerInfo
 
@@ -44,7 +46,8 @@ class Tokenizer:
             self._codec = codec.eval().requires_grad_(False).to(device)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"cannot use the device {str(device)!r}: {error}; device='cpu' works everywhere") from error
-        self._fingerprint = stored.fingerprint
+        self._stored = replace(stored, state={})
+        self._dtype = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
         self._device = next(self._codec.parameters()).device
 
     @classmethod
@@ -72,13 +75,12 @@ class Tokenizer:
         return cls(load_stored(name_or_path, revision=revision, local_files_only=local_files_only), device)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> str:
-        """Write the folder that `from_pretrained` reads, and return its fingerprint.
+        """Write the folder that `from_pretrained` reads, and return its fingerprint, which is this tokenizer's own.
 
-        Weights are stored as float16 if each of them survives that, so that a tokenizer loaded from float16 keeps its fingerprint.
+        Raises:
+            ModelError: if the folder cannot be written.
         """
-        state = {name: value.cpu() for name, value in self._codec.state_dict().items()}
-        whole = all(torch.equal(value.half().float(), value) for value in state.values() if value.is_floating_point())
-        return save_stored(folder, self.config, state, dtype=torch.float16 if whole else torch.float32)
+        return save_stored(folder, self.config, self._codec.state_dict(), dtype=self._dtype, codec=self._stored.codec)
 
     @overload
     def encode(self, audio: Audio, *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle: ...
@@ -90,8 +92,8 @@ class Tokenizer:
 
         Args:
             audio: a path, the bytes of an audio file, or a file object; or a NumPy array or torch tensor on any device, `(samples,)` or
-                `(channels, samples)` with at most 8 channels, floating in [-1, 1] or PCM (int16, int32, uint8). Channels are averaged. A list
-                or tuple of these gives a list.
+                `(channels, samples)` with at most 8 channels, floating in [-1, 1] or PCM (int16, int32, uint8). Channels are averaged:
+                clips of a batch belong in a list or tuple, which gives a list.
             sample_rate: Hz; needed with arrays, refused with files, which know their own.
             latents: also keep the continuous frames before quantization in `bundle.latents`: float32 `s` and `p` `(frames, dim)`,
                 `g` `(dim,)`.
@@ -104,7 +106,7 @@ class Tokenizer:
             AudioError: if audio is not finite, of the wrong shape or type, cannot be read, or if `sample_rate` is missing or out of place.
         """
         clips = [self._waveform(item, sample_rate) for item in _items(audio)]
-        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+        with _one_arithmetic(self._device):
             bundles = [self._bundle(encoded, len(clip), latents) for encoded, clip in zip(encode_clips(self._codec, clips), clips, strict=True)]
         return bundles if isinstance(audio, (list, tuple)) else bundles[0]
 
@@ -119,7 +121,7 @@ class Tokenizer:
             AudioError: as `encode`.
         """
         clips = [self._waveform(item, sample_rate) for item in _items(audio)]
-        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+        with _one_arithmetic(self._device):
             parts = [encoded.statistics for encoded in encode_clips(self._codec, clips)]
             return global_tokens(self._codec, [part for part in parts if part is not None])[0]
 
@@ -139,13 +141,13 @@ class Tokenizer:
             float32 `(num_samples,)` on the CPU at `tok.sample_rate`, about [-1, 1], or a list of these in the order of the input.
 
         Raises:
-            TokenError: if a bundle was made by another tokenizer.
+            TokenError: if a bundle was made by another tokenizer, or its tokens were changed in place to some that cannot be.
         """
-        bundles = [bundle] if isinstance(bundle, TokenBundle) else list(bundle)
+        bundles = bundle if isinstance(bundle, (list, tuple)) else [bundle]
         clips = [self._tokens(item, force) for item in bundles]
-        with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
+        with _one_arithmetic(self._device):
             waveforms = decode_clips(self._codec, clips)
-        return waveforms[0] if isinstance(bundle, TokenBundle) else waveforms
+        return waveforms if isinstance(bundle, (list, tuple)) else waveforms[0]
 
     def codewords(self, stream: str) -> Tensor:
         """Return a stream's codewords, float32 `(codebooks, codebook_size, dim)`: for instance as embeddings for a language model.
@@ -189,7 +191,7 @@ class Tokenizer:
     @property
     def fingerprint(self) -> str:
         """32 hex digits that stand for weights, configuration and format version: they decide what may be decoded."""
-        return self._fingerprint
+        return self._stored.fingerprint
 
     @property
     def device(self) -> torch.device:
@@ -215,7 +217,7 @@ class Tokenizer:
         s, p, g = config.semantic.quantizer, config.residual.quantizer, config.global_.quantizer
         return TokenizerInfo(
             name=config.name,
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             sample_rate=config.sample_rate,
             s=StreamInfo(config.hop_s, s.num_codebooks, s.codebook_size),
             p=StreamInfo(config.hop_p, p.num_codebooks, p.codebook_size),
@@ -240,7 +242,7 @@ class Tokenizer:
         waveform = as_waveform(audio)
         if sample_rate is None:
             raise AudioError(f"an array of {len(waveform)} samples has no sample rate; give it: encode(audio, sample_rate=16000)")
-        return resample(waveform, sample_rate, self.sample_rate)
+        return resample(waveform, check_rate(sample_rate), self.sample_rate)
 
     def _bundle(self, encoded: Encoded, samples: int, latents: bool) -> TokenBundle:
         g, g_latent = global_tokens(self._codec, [] if encoded.statistics is None else [encoded.statistics])
@@ -249,6 +251,9 @@ class Tokenizer:
         return TokenBundle(s=s, p=p, g=g, num_samples=samples, info=self.info, numerics=f"{self._device.type}/float32/torch", latents=kept)
 
     def _tokens(self, bundle: TokenBundle, force: bool) -> Tokens:
+        if not isinstance(bundle, TokenBundle):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TokenError(f"expected a TokenBundle or a list of them, got {type(bundle).__name__}; a file is read with TokenBundle.load")
+        bundle.check()
         ours, theirs = self.info, bundle.info
         if theirs.fingerprint != ours.fingerprint and not force:
             raise TokenError(
@@ -263,6 +268,18 @@ class Tokenizer:
         s = bundle.s.view(len(bundle.s), ours.s.num_codebooks)
         p = None if bundle.p is None else bundle.p.view(len(bundle.p), ours.p.num_codebooks)
         return Tokens(s, p, bundle.g, bundle.num_samples)
+
+
+@contextmanager
+def _one_arithmetic(device: torch.device) -> Generator[None]:
+    """Compute without gradients in full float32, whatever the caller has set; his settings are back afterwards."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _items(audio: Any) -> list[Any]:

@@ -66,6 +66,15 @@ class TokenBundle:
                 object.__setattr__(self, name, tokens.reshape(shape) if tokens.shape == (0,) and shape[0] == 0 else tokens)
                 self._check(name, shape, self.info.sizes[name])
 
+    def check(self) -> None:
+        """Do nothing if the tokens are some that can be; saving and decoding call this.
+
+        Raises:
+            TokenError: if tokens were changed in place and are out of range, or of another shape, now.
+        """
+        for name in self._tokens:
+            self._check(name, self.info.shapes(self.num_samples)[name], self.info.sizes[name])
+
     def _check(self, name: str, shape: tuple[int, ...], size: int) -> None:
         """Refuse tokens of another shape or out of range."""
         tokens = self._tokens[name]
@@ -183,7 +192,8 @@ class TokenBundle:
             path: a path, or a file object open for writing bytes.
 
         Raises:
-            OSError: if it cannot be written.
+            TokenError: if tokens were changed in place to some that cannot be.
+            TokenFileError: if it cannot be written.
         """
         self.save_many(path, [self])
 
@@ -195,8 +205,7 @@ class TokenBundle:
             path: a path, or a file object open for reading bytes, read to its end.
 
         Raises:
-            TokenFileError: if it is damaged, cut short, of an unknown version, or holds no bundle or several.
-            OSError: if it cannot be read.
+            TokenFileError: if it cannot be read, is damaged, cut short, of an unknown version, or holds no bundle or several.
         """
         bundles = cls.load_many(path)
         if len(bundles) != 1:
@@ -208,8 +217,8 @@ class TokenBundle:
         """Write bundles of one tokenizer to one `.utok` file, taking them one at a time; see `save`.
 
         Raises:
-            TokenError: if they are of different tokenizers.
-            OSError: if it cannot be written.
+            TokenError: if they are of different tokenizers, or tokens were changed in place to some that cannot be.
+            TokenFileError: if it cannot be written.
         """
         iterator = iter(bundles)
         first = next(iterator, None)
@@ -228,8 +237,7 @@ class TokenBundle:
         """Read all bundles of a `.utok` file, in order; see `load`.
 
         Raises:
-            TokenFileError: if it is damaged, cut short, or of an unknown version.
-            OSError: if it cannot be read.
+            TokenFileError: if it cannot be read, is damaged, cut short, or of an unknown version.
         """
         info, records = utok.read(path)
         return [] if info is None else [cls._from_record(info, record) for record in records]
@@ -250,6 +258,7 @@ class TokenBundle:
         return cls.load(io.BytesIO(data))
 
     def _to_record(self) -> utok.Record:
+        self.check()
         return utok.Record(self.num_samples, self.numerics, {name: tokens.numpy() for name, tokens in self._tokens.items()})
 
     @classmethod

@@ -55,8 +55,8 @@ class StreamInfo:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        for name in ("hop", "num_codebooks", "codebook_size"):
-            check_count(getattr(self, name), name)
+        for name, least in (("hop", 1), ("num_codebooks", 1), ("codebook_size", 2)):
+            check_count(getattr(self, name), name, least)
 
     def shape(self, num_samples: int) -> tuple[int, ...]:
         """Return the shape of the tokens of `num_samples` samples: `(frames,)` with one codebook, else `(frames, codebooks)`."""
@@ -92,8 +92,8 @@ class TokenizerInfo:
 
     def __post_init__(self) -> None:
         """Check that the values can be stored and fit together."""
-        for name in ("sample_rate", "num_g", "g_size"):
-            check_count(getattr(self, name), name)
+        for name, least in (("sample_rate", 1), ("num_g", 1), ("g_size", 2)):
+            check_count(getattr(self, name), name, least)
         for name in ("name", "fingerprint", "code_licence", "weights_licence"):
             check_text(getattr(self, name), name)
         if not self.fingerprint or set(self.fingerprint) - set("0123456789abcdef"):
@@ -224,8 +224,11 @@ def _opened(target: FileLike) -> Generator[BinaryIO]:
     if not isinstance(target, str | os.PathLike):
         yield target
         return
-    with replacing(target) as temporary, temporary.open("xb") as stream:
-        yield stream
+    try:
+        with replacing(target) as temporary, temporary.open("xb") as stream:
+            yield stream
+    except OSError as error:
+        raise TokenFileError(f"cannot write {os.fspath(target)}: {error.strerror or error}; its folder must exist and be writable") from error
 
 
 def read(source: FileLike) -> tuple[TokenizerInfo | None, list[Record]]:
@@ -235,14 +238,21 @@ def read(source: FileLike) -> tuple[TokenizerInfo | None, list[Record]]:
         source: a path, or a file object open for reading bytes; read from where it stands to its end.
 
     Raises:
-        TokenFileError: if it is no `.utok` file, of another version, damaged, cut short, or followed by other bytes.
-        OSError: if the path cannot be read.
+        TokenFileError: if it cannot be read, is no `.utok` file, of another version, damaged, cut short, or followed by other bytes.
     """
     is_path = isinstance(source, str | os.PathLike)
+    if not is_path and not hasattr(source, "read"):
+        remedy = "bytes are read with TokenBundle.from_bytes" if isinstance(source, bytes) else "open the file first, or give its path"
+        raise TokenFileError(f"expected a path or a file object open for reading bytes, got {type(source).__name__}; {remedy}")
+    name = os.fspath(source) if is_path else "the token data"
     try:
         return _Reader(Path(source).read_bytes() if is_path else source.read()).file()
     except TokenFileError as error:
-        raise TokenFileError(f"{os.fspath(source) if is_path else 'the token data'}: {error}") from error
+        raise TokenFileError(f"{name}: {error}") from error
+    except FileNotFoundError as error:
+        raise TokenFileError(f"no such token file: {name}; check the path") from error
+    except OSError as error:
+        raise TokenFileError(f"cannot read {name}: {error.strerror or error}; give the path of a token file") from error
 
 
 class _Reader:
@@ -262,6 +272,8 @@ class _Reader:
                 records.append(self.record(info))
             except (TokenError, TokenFileError, UnicodeError) as error:
                 raise TokenFileError(f"record {len(records)}: {error}") from error
+        if info is not None and not records:
+            raise TokenFileError(f"a file without bundles names no tokenizer, this one does; {_WRITER}")
         self.end()
         return info, records
 

@@ -9,7 +9,7 @@ import typer
 from torch import Tensor
 
 from ..audio import audio_info, save_audio
-from ..errors import TokenError, TokenFileError
+from ..errors import AudioFileError, TokenError, TokenFileError
 from ..tokenizer import Tokenizer
 from ..tokens import TokenBundle
 from .messages import UsageError, shown
@@ -36,7 +36,9 @@ def encode(
         tokenizer = load_tokenizer(model, revision, device)
 
         def process(batch: Sequence[Item]) -> None:
-            for item, bundle in zip(batch, tokenizer.encode([item.source for item in batch]), strict=True):
+            bundles = tokenizer.encode([item.source for item in batch])
+            _check_whole(batch, bundles)
+            for item, bundle in zip(batch, bundles, strict=True):
                 _make_folder(item)
                 bundle.save(item.target)
 
@@ -106,8 +108,9 @@ def convert(
         g = _voice(tokenizer, voice, ignore_fingerprint)
 
         def process(batch: Sequence[Item]) -> None:
-            bundles = [bundle.replace(g=g) for bundle in tokenizer.encode([item.source for item in batch])]
-            for item, waveform in zip(batch, tokenizer.decode(bundles), strict=True):
+            bundles = tokenizer.encode([item.source for item in batch])
+            _check_whole(batch, bundles)
+            for item, waveform in zip(batch, tokenizer.decode([bundle.replace(g=g) for bundle in bundles]), strict=True):
                 _make_folder(item)
                 save_audio(item.target, waveform, tokenizer.sample_rate)
 
@@ -118,6 +121,20 @@ def convert(
 
 def _look_at_audio(job: Job) -> list[Item]:
     return [Item(job.source, job.target, audio_info(job.source).seconds)]
+
+
+def _check_whole(batch: Sequence[Item], bundles: Sequence[TokenBundle]) -> None:
+    """Refuse files that end before their header says; a header may be off by a little where it is an estimate.
+
+    Raises:
+        AudioFileError: if one does.
+    """
+    for item, bundle in zip(batch, bundles, strict=True):
+        if bundle.seconds < 0.98 * item.seconds - 0.1:
+            raise AudioFileError(
+                f"{shown(item.source)} is cut short: {bundle.seconds:.1f} s of {item.seconds:.1f} s can be decoded; take another copy, or save "
+                "what is there with load_audio and save_audio"
+            )
 
 
 def _look_at_tokens(job: Job) -> list[Item]:

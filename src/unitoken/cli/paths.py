@@ -43,22 +43,21 @@ def plan(inputs: Sequence[Path], output: Path | None, suffixes: Sequence[str], s
         return [Job(inputs[0], output)]
     if output is None and (folder := next((path for path in inputs if path.is_dir()), None)) is not None:
         raise UsageError(f"{shown(folder)} is a folder; say with -o where the results go")
-    return [
-        Job(source, (source if output is None else output / place).with_suffix(suffix)) for path in inputs for source, place in _files(path, suffixes)
-    ]
+    once = dict[Path, tuple[Path, Path]]()  # a file may be named twice, or lie in a folder that is named too
+    for path in inputs:
+        for source, place in _files(path, suffixes):
+            once.setdefault(source.resolve(), (source, place))
+    return [Job(source, (source if output is None else output / place).with_suffix(suffix)) for source, place in once.values()]
 
 
 def check_targets(jobs: Sequence[Job], force: bool) -> None:
     """Refuse to lose a file.
 
     Raises:
-        UsageError: if two results have one target, a target is also read, or one exists and `force` is false.
+        UsageError: if a target is also read, or one exists and `force` is false.
     """
-    makers: dict[Path, Path] = {}
-    for job in jobs:
-        if (other := makers.setdefault(job.target.resolve(), job.source)) is not job.source:
-            raise UsageError(f"{shown(other)} and {shown(job.source)} would both become {shown(job.target)}; give them in separate calls")
-    if read := [job.source for job in jobs if job.source.resolve() in makers]:
+    targets = {job.target.resolve() for job in jobs}
+    if read := [job.source for job in jobs if job.source.resolve() in targets]:
         raise UsageError(f"{shown(read[0])} would be replaced although it is read; give another -o")
     refuse_existing([job.target for job in jobs], force)
 
@@ -86,6 +85,9 @@ def _files(path: Path, suffixes: Sequence[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"cannot read the folder {shown(Path(error.filename))}: {error.strerror}; make it readable, or give its files one by one")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in files if not name.startswith("."))

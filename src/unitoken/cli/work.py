@@ -51,6 +51,7 @@ def run(verb: str, jobs: Sequence[Job], look: Look, start: Callable[[], Process]
     items: list[Item] = []
     for job in jobs:
         _try(lambda job=job: items.extend(look(job)), job.source, failures)
+    items = _apart(items, failures)
     check_targets(items, force)
     if items:
         _process(verb, items, start(), failures)
@@ -69,6 +70,19 @@ def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
         batch.append(item)
     if batch:
         yield batch
+
+
+def _apart(items: Sequence[Item], failures: list[Failure]) -> list[Item]:
+    """Return the items without those whose target is an earlier one's: they fail, and nothing is lost."""
+    makers = dict[Path, Path]()
+    kept = list[Item]()
+    for item in items:
+        other = makers.setdefault(item.target.resolve(), item.source)
+        if other is item.source:
+            kept.append(item)
+        else:
+            failures.append((item.source, f"{shown(other)} becomes {shown(item.target)} too; give this one another -o, in another call"))
+    return kept
 
 
 def _process(verb: str, items: Sequence[Item], process: Process, failures: list[Failure]) -> None:
@@ -96,6 +110,9 @@ def _try(work: Callable[[], None], source: Path, failures: list[Failure]) -> boo
         work()
     except (UnitokenError, OSError) as error:
         failures.append((source, one_line(error)))
+        return False
+    except (RuntimeError, MemoryError) as error:  # a device that has no memory left, say: the other files may still do
+        failures.append((source, f"{type(error).__name__}: {one_line(error) or 'out of memory'}"))
         return False
     return True
 
