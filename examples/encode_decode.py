@@ -24,7 +24,7 @@ save_audio(args.folder / "decoded.wav", decoded, tok.sample_rate)
 
 def row(stream, tokens, rate):
     bits = tokens.numel() * bits_for(bundle.info.sizes[stream])
-    print(f"| {stream} | {tokens.numel()} | {rate} | {bits} | {bits / bundle.seconds:.0f} |")
+    print(f"| {stream} | {tokens.numel()} | {rate} | {bits} | {bits / (bundle.seconds or 1):.0f} |")
 
 
 print(tok)

@@ -12,7 +12,7 @@ from pystoi import stoi
 
 from unitoken import Tokenizer, available_models, load_audio
 from unitoken.config import preset
-from unitoken.hub import DEFAULT_MODEL
+from unitoken.hub import DEFAULT_MODEL, WEIGHTS_ROOT
 
 ROOT = Path(__file__).parents[1]
 CLIPS = sorted((ROOT / "examples" / "audio").glob("*.flac"))
@@ -32,7 +32,7 @@ def intelligibility(clean, decoded):
 def test_it_is_small_1_as_the_card_describes_it(tok):
     assert DEFAULT_MODEL in available_models()
     assert tok.config == preset("small")
-    card = (ROOT / "docs" / "model-cards" / f"{DEFAULT_MODEL}.md").read_text(encoding="utf-8")
+    card = (WEIGHTS_ROOT / DEFAULT_MODEL / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\| fingerprint \| `(\w+)` \|", card) == [tok.fingerprint]
 
 

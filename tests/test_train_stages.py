@@ -19,6 +19,7 @@ from unitoken.train.adversarial import AdversarialSettings, train_adversarial
 from unitoken.train.batches import collate, samples_of
 from unitoken.train.discriminators import DiscriminatorSettings
 from unitoken.train.features import FeatureCache, compute_features
+from unitoken.train.fine_tune import fine_tune
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
 from unitoken.train.loop import adamw, descend, run_loop
 from unitoken.train.noise import NoiseBank
@@ -473,3 +474,10 @@ def test_what_was_made_of_a_pool_in_another_order_is_refused(data, tmp_path, rea
     read(folder, pool, *more)
     with pytest.raises(TrainError, match="built anew; "):
         read(folder, turned, *more)
+
+
+def test_fine_tuning_needs_recordings(tmp_path):
+    (tmp_path / "loose.wav").touch()
+    with pytest.raises(TrainError, match="holds no recordings; put the audio files of each speaker into a folder"):
+        fine_tune(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
