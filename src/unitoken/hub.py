@@ -117,8 +117,8 @@ def save_stored(
         raise ModelError(f"weights are stored as torch.float16 or torch.float32, got {dtype}; choose one of them")
     data = safetensors.torch.save({name: _stored_tensor(name, tensor, dtype) for name, tensor in state.items()})
     digest = hashlib.sha256(data).hexdigest()
-    codec = json.loads(config.to_json()) if codec is None else dict(codec)
-    layout = {"format_version": FORMAT_VERSION, "codec": codec, "sha256": {WEIGHTS: digest}}
+    kept: dict[str, Any] = json.loads(config.to_json()) if codec is None else dict(codec)
+    layout = {"format_version": FORMAT_VERSION, "codec": kept, "sha256": {WEIGHTS: digest}}
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _write(Path(folder) / WEIGHTS, data)
@@ -127,7 +127,7 @@ def save_stored(
         raise ModelError(
             f"cannot write a model to {os.fspath(folder)}: {error.strerror or error}; give a folder that can be made and written"
         ) from error
-    return _fingerprint(codec, digest)
+    return _fingerprint(kept, digest)
 
 
 def check_keys(expected: Iterable[str], got: Iterable[str], where: str) -> None:

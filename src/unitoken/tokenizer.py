@@ -143,7 +143,7 @@ class Tokenizer:
         Raises:
             TokenError: if a bundle was made by another tokenizer, or its tokens were changed in place to some that cannot be.
         """
-        bundles = bundle if isinstance(bundle, (list, tuple)) else [bundle]
+        bundles: list[TokenBundle] = _items(bundle)
         clips = [self._tokens(item, force) for item in bundles]
         with _one_arithmetic(self._device):
             waveforms = decode_clips(self._codec, clips)

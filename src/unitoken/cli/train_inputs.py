@@ -32,8 +32,7 @@ def find_device(given: str | None) -> "torch.device":
     from ..train import parallel
 
     found = parallel.start()
-    wanted = torch.device(given) if given else found
-    return found if wanted.type == found.type and wanted.index is None else wanted  # `cuda` is each process's own GPU
+    return found if given in (None, found.type) else torch.device(given)  # `cuda` is each process's own GPU
 
 
 def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float, compile: bool) -> "tuple[RunSettings, list[str]]":

@@ -2,9 +2,10 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,8 @@ def read_sources(path: Path) -> dict[str, Source]:
     Raises:
         TrainError: if a row cannot be read, or a corpus stands twice.
     """
-    found, kinds = dict[str, Source](), {"weight": float, "people": int, "band_hz": float}
+    found = dict[str, Source]()
+    kinds: dict[str, Callable[[str], Any]] = {"weight": float, "people": int, "band_hz": float}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             name = row.pop("source", "")
