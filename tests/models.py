@@ -5,9 +5,10 @@ import functools
 
 import torch
 
-from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, StreamConfig, preset
+from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, StreamConfig
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
+from unitoken.presets import preset
 from unitoken.tokenizer import Tokenizer
 
 TINY = preset("tiny")

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import unitoken.audio
 import unitoken.resample
-from unitoken.audio import AudioInfo, Resampler, as_waveform, audio_blocks, audio_info, load_audio, resample, save_audio, to_mono
+from unitoken.audio import AudioInfo, Resampler, audio_blocks, audio_info, load_audio, resample, save_audio
 from unitoken.errors import AudioError, AudioFileError
+from unitoken.waveform import as_waveform, to_mono
 
 RATES = [8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000]
 LONG = 140_000  # samples: more than two of the blocks that files are decoded and filtered in

@@ -19,12 +19,12 @@ from unitoken.cli import app, main, progress, work
 from unitoken.cli.evaluate import CodecName, Metric
 from unitoken.cli.messages import UsageError
 from unitoken.cli.paths import plan
-from unitoken.config import preset
 from unitoken.errors import ModelError
 from unitoken.evaluate.codecs import CODEC2_MODES
 from unitoken.evaluate.table import METRICS
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
+from unitoken.presets import preset
 
 RATE = 16000
 

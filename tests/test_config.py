@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 
 from models import TINY, VARIANTS
 from unitoken.config import (
-    PRESETS,
     CodecConfig,
     DecoderConfig,
     EncoderConfig,
     FrontEndConfig,
     QuantizerConfig,
     StreamConfig,
-    preset,
 )
 from unitoken.errors import ConfigError
+from unitoken.presets import PRESETS, preset
 
 
 def refused(text):

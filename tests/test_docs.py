@@ -17,10 +17,11 @@ import unitoken
 from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
 from unitoken.cli import app
 from unitoken.cli.train import app as train_app
-from unitoken.config import CodecConfig, preset
+from unitoken.config import CodecConfig
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
 from unitoken.model.windows import Window, windows
+from unitoken.presets import preset
 
 GRID = CodecConfig().grid
 

@@ -105,7 +105,7 @@ def test_every_length_up_to_three_frames_comes_back():
 THREADS = """
 import hashlib, sys
 import torch
-from unitoken.config import preset
+from unitoken.presets import preset
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
 from unitoken.tokenizer import Tokenizer

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from unitoken import TokenBundle, Tokenizer, load_audio, save_audio
-from unitoken.config import preset
 from unitoken.hub import load_stored, save_stored
 from unitoken.model.codec import Codec
+from unitoken.presets import preset
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

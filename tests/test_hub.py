@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 import models
 from hub_server import HubServer
 from unitoken import hub
-from unitoken.config import preset
 from unitoken.errors import ConfigError, ModelError
+from unitoken.presets import preset
 
 CONFIG = preset("tiny")
 REPO = "org/name"

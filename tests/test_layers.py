@@ -12,10 +12,10 @@ import unitoken
 SOURCE = Path(unitoken.__file__).parent
 LAYERS = [  # low to high; modules of one line do not import each other
     "errors _version",
-    "files units",
-    "resample",
-    "audio config",
-    "utok",
+    "files units strict_json",
+    "resample waveform",
+    "audio config token_info",
+    "presets utok",
     "tokens nn",
     "model",
     "hub",

@@ -3,12 +3,13 @@ import torch
 from torch.nn import functional as F
 
 from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
-from unitoken.config import EncoderConfig, preset
+from unitoken.config import EncoderConfig
 from unitoken.model import windowed
 from unitoken.model.codec import Codec, Latents
 from unitoken.model.decoder import EDGE
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
 from unitoken.model.windowed import Tokens, decode_clips, encode_clips
+from unitoken.presets import preset
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 STREAMS = {"s": "semantic", "p": "residual", "g": "global_encoder"}

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitoken.config import FrontEndConfig, preset
+from unitoken.config import FrontEndConfig
 from unitoken.nn.spectral import InverseSTFT, LogMel, mel_filters, overlap_add
+from unitoken.presets import preset
 
 RATE = 16000
 HOP, N_FFT = 16, 64

@@ -11,8 +11,8 @@ import torch
 from pystoi import stoi
 
 from unitoken import Tokenizer, available_models, load_audio
-from unitoken.config import preset
 from unitoken.hub import DEFAULT_MODEL, WEIGHTS_ROOT
+from unitoken.presets import preset
 
 ROOT = Path(__file__).parents[1]
 CLIPS = sorted((ROOT / "examples" / "audio").glob("*.flac"))

@@ -7,8 +7,8 @@ import numpy as np
 import soundfile
 import torch
 
-from unitoken.config import preset
 from unitoken.model.codec import Codec
+from unitoken.presets import preset
 from unitoken.train.pitch import DATA as PITCH
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import build_pool

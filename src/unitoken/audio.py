@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import soundfile
 import torch
 from torch import Tensor
@@ -16,8 +15,9 @@ from torch import Tensor
 from .errors import AudioError, AudioFileError
 from .files import replacing
 from .resample import Resampler, check_rate, resample, resample_parts
+from .waveform import as_float, check_finite, to_mono
 
-__all__ = ["AudioInfo", "Resampler", "Source", "as_waveform", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio", "to_mono"]
+__all__ = ["AudioInfo", "Resampler", "Source", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio"]
 
 Source = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the contents of an audio file as bytes, or a binary file object (read from its beginning)."""
@@ -25,12 +25,8 @@ Source = str | os.PathLike[str] | bytes | BinaryIO
 Target = str | os.PathLike[str] | BinaryIO
 """A path, or a file object opened for binary writing."""
 
-MAX_CHANNELS = 8
 
 _BLOCK = 1 << 16  # samples of each channel read or written at once
-_PCM_SCALE = {torch.int16: 2.0**15, torch.int32: 2.0**31, torch.uint8: 2.0**7}
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_ALLOWED = "float16, bfloat16, float32, float64, int16, int32 or uint8"
 _FORMATS = {"wav": "WAV PCM_16", "flac": "FLAC PCM_16", "ogg": "OGG VORBIS", "opus": "OGG OPUS", "mp3": "MP3 MPEG_LAYER_III"}
 _VORBIS_MAX_RATE = 200000
 _EMPTY_ALLOWED = ("wav", "ogg")  # a file without samples can be read back in these only
@@ -149,8 +145,8 @@ def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subt
         AudioFileError: if the file cannot be written; what was at the path stays.
         AudioError: if the waveform, its rate or the format cannot be used, or do not fit together.
     """
-    wave, rate = _as_float(waveform), check_rate(sample_rate)
-    _check_finite(wave, AudioError, "the waveform")
+    wave, rate = as_float(waveform), check_rate(sample_rate)
+    check_finite(wave, AudioError, "the waveform")
     kind = (format or (Path(path_or_file).suffix[1:] if isinstance(path_or_file, (str, os.PathLike)) else "")).lower()
     if kind not in _FORMATS:
         raise AudioError(f"cannot write audio as {kind!r}; end the path in .{', .'.join(_FORMATS)}, or give one of these without the dot as format=")
@@ -165,87 +161,6 @@ def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subt
         _replace(Path(path_or_file), data)
     else:
         path_or_file.write(data)
-
-
-def to_mono(waveform: Tensor) -> Tensor:
-    """Average the channels of a waveform; the sum runs from the first channel to the last.
-
-    Args:
-        waveform: floating `(channels, samples)`, or `(samples,)`, which is returned as it is.
-
-    Returns:
-        `(samples,)` of the same type.
-
-    Raises:
-        AudioError: if the waveform has no channel or another rank.
-    """
-    if waveform.ndim == 1:
-        return waveform
-    if waveform.ndim != 2 or not len(waveform):
-        raise AudioError(f"expected (channels, samples) with at least one channel, got {tuple(waveform.shape)}")
-    total = waveform[0]
-    for channel in waveform[1:]:
-        total = total + channel
-    return total if len(waveform) == 1 else total / len(waveform)
-
-
-def as_waveform(audio: object) -> Tensor:
-    """Turn an array or tensor into the one form that everything else takes.
-
-    Args:
-        audio: NumPy array or torch tensor on any device, `(samples,)` or `(channels, samples)` with 1 to 8 channels; float16, bfloat16,
-            float32 or float64 in [-1, 1], or PCM: int16, int32, or uint8 (128 is zero).
-
-    Returns:
-        float32 `(samples,)` on the CPU, channels averaged, PCM scaled to [-1, 1]. It may share memory with `audio`.
-
-    Raises:
-        AudioError: if `audio` is no array, of another type or shape, or holds NaN or infinite samples.
-    """
-    wave = to_mono(_as_float(audio))
-    _check_finite(wave, AudioError, "the waveform")
-    return wave
-
-
-def _as_float(audio: object) -> Tensor:
-    """Return float32 `(samples,)` or `(channels, samples)` on the CPU, PCM scaled."""
-    wave = _as_tensor(audio)
-    _check_shape(wave)
-    if wave.dtype in _PCM_SCALE:
-        return (wave.float() - (128 if wave.dtype == torch.uint8 else 0)) / _PCM_SCALE[wave.dtype]
-    if wave.dtype not in _FLOATS:
-        raise AudioError(f"expected samples of type {_ALLOWED}, got {wave.dtype}; convert them, floats to [-1, 1]")
-    return wave.float()
-
-
-def _as_tensor(audio: object) -> Tensor:
-    if isinstance(audio, Tensor):
-        return audio.detach().cpu()
-    if not isinstance(audio, np.ndarray):
-        raise AudioError(f"expected a NumPy array or a torch tensor, got {type(audio).__name__}; convert it, e.g. numpy.asarray(x, dtype='float32')")
-    array = np.require(audio, audio.dtype.newbyteorder("="), ["C", "W"])  # what torch can share memory with
-    try:
-        return torch.from_numpy(array)
-    except TypeError:
-        raise AudioError(f"expected samples of type {_ALLOWED}, got {array.dtype}; convert them, floats to [-1, 1]") from None
-
-
-def _check_shape(wave: Tensor) -> None:
-    shape = tuple(wave.shape)
-    if wave.ndim == 1 or (wave.ndim == 2 and 1 <= shape[0] <= MAX_CHANNELS):
-        return
-    remedy = "pass several waveforms as a list of 1-D ones"
-    if wave.ndim == 2 and 1 <= shape[1] <= MAX_CHANNELS:
-        remedy = "this looks like (samples, channels): transpose it, audio.T"
-    raise AudioError(f"expected audio (samples,) or (channels, samples) with 1 to {MAX_CHANNELS} channels, got {shape}; {remedy}")
-
-
-def _check_finite(wave: Tensor, error: type[AudioError], name: str, start: int = 0) -> None:
-    """Refuse NaN and infinity in `(samples,)` or `(channels, samples)` whose first sample is number `start`."""
-    bad = ~torch.isfinite(wave)
-    if count := int(bad.sum()):
-        first = start + int((bad.any(0) if bad.ndim == 2 else bad).int().argmax())
-        raise error(f"{name} holds {count} values that are NaN or infinite (of {wave.numel()} checked), the first at sample {first}; repair it first")
 
 
 def _name(source: Source) -> str:
@@ -294,7 +209,7 @@ def _decoded(file: Any, name: str) -> Iterator[Tensor]:
             raise _undecodable(name, error) from error
         if not block.shape[1]:
             return
-        _check_finite(block, AudioFileError, name, start)
+        check_finite(block, AudioFileError, name, start)
         yield block
         start += block.shape[1]
 

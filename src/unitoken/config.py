@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from .errors import ConfigError
+from .strict_json import build
 from .units import bits_for, frame_rate
 
 QuantizerKind = Literal["vq", "fsq", "rvq", "gumbel"]
@@ -283,74 +282,4 @@ class CodecConfig:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"the configuration is no JSON: {error}") from error
-        return _build(cls, data, "config")
-
-
-def _build(cls: type[Any], data: Any, where: str) -> Any:
-    """Make a dataclass out of a JSON object, strictly."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where} must be a JSON object, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    if unknown := sorted(set(data) - set(hints)):
-        raise ConfigError(f"{where} has unknown keys {unknown} (known: {sorted(hints)}); was this saved by a newer unitoken?")
-    return cls(**{key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Check one JSON value against a field's type and return it as that type."""
-    if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type[Any], hint), value, where)
-    origin, choices = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_value(choices[0], item, where) for item in value)
-    if origin is Literal and value in choices:
-        return value
-    if origin is types.UnionType:
-        return None if value is None else _value(choices[0], value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and origin is None and isinstance(value, hint) and not isinstance(value, bool):
-        return value
-    wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", hint)
-    raise ConfigError(f"{where} must be {wanted}, got {value!r}")
-
-
-def _global(dims: tuple[int, ...], blocks: tuple[int, ...]) -> StreamConfig:
-    return StreamConfig(EncoderConfig(dims, blocks), QuantizerConfig("fsq", 80, 16, 1024, (4, 4, 4, 4, 4)))
-
-
-def preset(name: str) -> CodecConfig:
-    """Return a configuration by name: `tiny` (tests), `small` (the default), `base` (a recipe for people with GPUs and data).
-
-    Raises:
-        ConfigError: if there is no such preset.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown configuration {name!r}; there are: {', '.join(PRESETS)}")
-    return PRESETS[name]
-
-
-PRESETS: dict[str, CodecConfig] = {
-    "tiny": CodecConfig(
-        name="tiny",
-        front_end=FrontEndConfig(mels=32),
-        semantic=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 16, 1, 64)),
-        residual=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 8, 1, 64)),
-        global_=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 4, 2, 16, (4, 4))),
-        decoder=DecoderConfig(32, 2, 3, 2, 16, pitch_dim=8, pitch_blocks=1, phase_memory=10),
-    ),
-    "small": CodecConfig(
-        name="small-1",
-        semantic=StreamConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
-        residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
-        global_=_global((128, 192, 192), (1, 2, 2)),
-        decoder=DecoderConfig(dim=384),
-    ),
-    "base": CodecConfig(
-        name="base",
-        semantic=StreamConfig(EncoderConfig((256, 512, 768), (2, 3, 8)), QuantizerConfig("vq", 256)),
-        residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
-        global_=_global((192, 384, 384), (1, 2, 4)),
-        decoder=DecoderConfig(1024, 10, 7, 3, 512),
-    ),
-}
+        return build(cls, data, "config")

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import Source, as_waveform, load_audio
+from .audio import Source, load_audio
 from .config import CodecConfig
 from .errors import AudioError, ModelError, TokenError
 from .hub import Stored, load_into, load_stored, save_stored
 from .model.codec import Codec
 from .model.windowed import Encoded, Tokens, decode_clips, encode_clips, global_tokens
 from .resample import check_rate, resample
+from .token_info import StreamInfo, TokenizerInfo
 from .tokens import TokenBundle
-from .utok import StreamInfo, TokenizerInfo
+from .waveform import as_waveform
 
 Audio = Source | np.ndarray[Any, Any] | Tensor
 """One clip: a file (path, bytes or file object), an array or a tensor."""

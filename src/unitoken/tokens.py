@@ -19,8 +19,9 @@ from torch import Tensor
 
 from . import utok
 from .errors import TokenError, TokenFileError
+from .token_info import StreamInfo, TokenizerInfo, check_count, check_text
 from .units import bits_for, frame_rate, frames_for
-from .utok import FileLike, StreamInfo, TokenizerInfo
+from .utok import FileLike
 
 __all__ = ["StreamInfo", "TokenBundle", "TokenizerInfo"]
 
@@ -57,8 +58,8 @@ class TokenBundle:
         """Convert and check all fields."""
         with contextlib.suppress(TypeError):  # the check after it refuses what is no integer
             object.__setattr__(self, "num_samples", operator.index(self.num_samples))
-        utok.check_count(self.num_samples, "num_samples", least=0)
-        utok.check_text(self.numerics, "numerics")
+        check_count(self.num_samples, "num_samples", least=0)
+        check_text(self.numerics, "numerics")
         for name, shape in self.info.shapes(self.num_samples).items():
             value: object = getattr(self, name)
             if value is not None or name == "s":

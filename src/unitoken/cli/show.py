@@ -11,8 +11,9 @@ import typer
 from ..audio import audio_info
 from ..config import CodecConfig
 from ..hub import DEFAULT_MODEL, Stored, available_models, load_stored
+from ..token_info import StreamInfo
 from ..tokens import TokenBundle
-from ..utok import MAGIC, StreamInfo
+from ..utok import MAGIC
 from .messages import UsageError, shown
 from .options import Json, Revision
 from .paths import AUDIO, TOKENS

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..config import PRESETS, CodecConfig, preset
+from ..config import CodecConfig
 from ..errors import TrainError
 from ..files import replacing
 from ..hub import CONFIG as STORED
 from ..hub import load_into, load_stored
 from ..model.codec import Codec
+from ..presets import PRESETS, preset
 from .semantic import SemanticStudent
 
 CONFIG, AVERAGE = "codec.json", "average.safetensors"
