@@ -77,7 +77,7 @@ class Codec(nn.Module):
         def run(encoder: Encoder) -> Tensor:
             stride = encoder.config.stride
             mask = self.mask(valid, frames // stride, front_hop * stride)
-            return encoder(features * mask.repeat_interleave(stride, dim=1), mask)
+            return encoder(features, mask)
 
         return Latents(run(self.semantic), run(self.residual), run(self.global_encoder))
 

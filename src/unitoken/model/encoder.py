@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         """Encode frames.
 
         Args:
-            features: float32 `(batch, frames * stride, features)`, zero where the mask is.
+            features: float32 `(batch, frames * stride, features)`, finite, anything where the mask is zero.
             mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
 
         Returns:

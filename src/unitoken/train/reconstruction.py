@@ -202,8 +202,8 @@ class Reconstructor(nn.Module):
         hop_g = codec.config.front_end.hop * codec.config.global_.encoder.stride
         mask_g = frame_mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            latent_p = codec.residual(features * mask_p.repeat_interleave(features.shape[1] // mask_p.shape[1], 1), mask_p)
-            frames_g = codec.global_encoder(reference * mask_g.repeat_interleave(reference.shape[1] // mask_g.shape[1], 1), mask_g)
+            latent_p = codec.residual(features, mask_p)
+            frames_g = codec.global_encoder(reference, mask_g)
         latent_g = codec.global_latent(codec.global_statistics(frames_g.float(), mask_g))
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))

@@ -56,7 +56,7 @@ class SemanticStudent(nn.Module):
 
     def forward(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return latents `(batch, frames, dim)` of STFT magnitudes."""
-        return self.semantic(self.front_end.compress(magnitudes) * mask.repeat_interleave(self.config.semantic.encoder.stride, 1), mask)
+        return self.semantic(self.front_end.compress(magnitudes), mask)
 
 
 def targets_of(cache: FeatureCache, projection: Projection, crops: Sequence[Crop], mask: Tensor) -> Tensor:

@@ -33,9 +33,9 @@ def student_latents(student: SemanticStudent | Codec, waves: Tensor, samples: Te
         waves: float32 `(batch, width)`, width a multiple of the hop, zero behind the end of each utterance.
         samples: int64 `(batch,)`, samples of each.
     """
-    hop, stride = student.config.hop_s, student.config.semantic.encoder.stride
+    hop = student.config.hop_s
     mask = frame_mask(samples, waves.shape[1] // hop, hop)
-    return student.semantic(student.front_end(waves) * mask.repeat_interleave(stride, 1), mask).float()
+    return student.semantic(student.front_end(waves), mask).float()
 
 
 def pool_latents(
