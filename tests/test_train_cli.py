@@ -85,7 +85,7 @@ def test_a_wrong_shard_is_a_usage_error(tmp_path, shard):
     assert result.exit_code == 2
 
 
-def test_the_semantic_stage_refuses_several_processes(tmp_path, monkeypatch):
+def test_a_stage_of_one_process_refuses_several(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     from unitoken.cli.train_inputs import one_device
 
