@@ -34,6 +34,7 @@ def test_it_is_small_1_as_the_card_describes_it(tok):
     assert tok.config == preset("small")
     card = (WEIGHTS_ROOT / DEFAULT_MODEL / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\| fingerprint \| `(\w+)` \|", card) == [tok.fingerprint]
+    assert f"with the model {tok.fingerprint[:8]};" in (ROOT / "docs" / "samples" / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.stem)

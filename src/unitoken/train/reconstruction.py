@@ -54,7 +54,7 @@ class ReconstructionSettings:
     other_utterance: float = 0.3
     drop_p: float = 0.15
     drop_g: float = 0.03
-    true_f0: float = 0.5
+    true_f0: float = 0.3
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
     entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
@@ -65,7 +65,7 @@ class ReconstructionSettings:
         ("f0", 0.2),
         ("energy", 0.1),
         ("guess", 1.0),
-        ("redundancy", 0.15),
+        ("redundancy", 0.2),
     )
 
 
