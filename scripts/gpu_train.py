@@ -183,8 +183,10 @@ def join_runs(held, runs):
             continue
         joined, fresh = join_parts(listed), runs / f".{name}.new"
         shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
         with tarfile.open(joined) as tar:
-            tar.extractall(fresh, filter="data")
+            for member in tar:  # plain files of one folder, as `pack` writes them
+                (fresh / Path(member.name).name).write_bytes(tar.extractfile(member).read())
         shutil.rmtree(runs / name, ignore_errors=True)
         fresh.rename(runs / name)
         for file in (joined, listed, *(held / part["name"] for part in parts)):
