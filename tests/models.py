@@ -31,6 +31,7 @@ VARIANTS: dict[str, CodecConfig] = {
     "tiny": TINY,
     "lookahead 0": with_lookahead(0),
     "lookahead 2": with_lookahead(2),
+    "p hears s": dataclasses.replace(TINY, p_hears_s=1),
     # P at 12.5 Hz from four stages, two RVQ codebooks for S
     "slow p": dataclasses.replace(
         TINY,

@@ -125,6 +125,8 @@ def test_text_that_is_no_configuration_is_refused(text, words):
         (lambda: QuantizerConfig("fsq", 2, 1, 8, (8, 1)), "each fsq dimension needs at least 2 levels, got (8, 1)"),
         (lambda: QuantizerConfig("fsq", 2, 1, 8, (-4, -2)), "each fsq dimension needs at least 2 levels, got (-4, -2)"),
         (lambda: QuantizerConfig("vq", levels=(8, 5)), "levels are for fsq only, this quantizer is vq; leave them out"),
+        (lambda: dataclasses.replace(TINY, p_hears_s=2), "p_hears_s must be from 0 to the 1 blocks of P's last stage, got 2"),
+        (lambda: dataclasses.replace(VARIANTS["slow p"], p_hears_s=1), "P can hear S at one hop only, got hops of 640 (S) and 1280 (P) samples"),
         (lambda: QuantizerConfig("vq", 8, 2), "vq has one codebook, got 2; use rvq or gumbel for several"),
         (lambda: QuantizerConfig("gumbel", 10, 3), "gumbel splits dim evenly over the codebooks; 10 does not divide by 3"),
         (lambda: QuantizerConfig("gumbel", 10, 0), "a quantizer needs dim >= 1, num_codebooks >= 1 and codebook_size >= 2, got QuantizerConfig("),

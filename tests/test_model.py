@@ -27,8 +27,11 @@ def encoded(made, waveform):
 def reach(made, stream):
     """Return hop and receptive field of one stream's frame, in samples, from its encoder's own context."""
     front, encoder = made.config.front_end, getattr(made, STREAMS[stream])
-    hop = front.hop * encoder.config.stride
-    return hop, Context(encoder.context.past * front.hop + 240, encoder.context.future * front.hop + 240)
+    hop, context = front.hop * encoder.config.stride, encoder.context
+    if stream == "p" and made.config.p_hears_s:  # through S's tokens
+        own, stride = made.semantic.context, encoder.config.stride
+        context = Context(encoder.side_context.past * stride + own.past, encoder.side_context.future * stride + own.future)
+    return hop, Context(context.past * front.hop + 240, context.future * front.hop + 240)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -44,10 +47,33 @@ def test_a_frame_depends_on_its_receptive_field_and_on_nothing_else(config, stre
     other = clip(samples, 1)
     other[first:end] = x[first:end]
     assert torch.equal(getattr(encoded(made, other), stream)[0, at], frame)
+    if stream == "p" and config.p_hears_s:
+        return  # at its edges through tokens of S only, which a change there need not flip
     for sample in (first + 1, end - 1):  # the Hann window's first value is zero
         changed = x.clone()
         changed[sample] += 1e6
         assert not torch.equal(getattr(encoded(made, changed), stream)[0, at], frame)
+
+
+def test_p_hears_the_tokens_of_s_and_nothing_finer():
+    config = VARIANTS["p hears s"]
+    made, samples = codec(config), 32 * config.hop
+    x, mask = clip(samples), torch.ones(1, 32, 1)
+    latents, features = encoded(made, x), made.front_end(x[None])
+    tokens, codewords = made.quantizer_s.quantize(latents.s)
+    assert torch.equal(made.residual(features, mask, codewords), latents.p)
+    tokens[0, 16] = (tokens[0, 16] + 1) % 64
+    moved = (made.residual(features, mask, made.quantizer_s.dequantize(tokens)) != latents.p)[0].any(-1)
+    assert moved.nonzero()[:, 0].tolist() == [15, 16, 17]
+
+
+def test_an_encoder_that_begins_to_hear_s_goes_on_from_where_it_was():
+    torch.manual_seed(0)
+    fresh = Codec(VARIANTS["p hears s"])
+    deaf = Codec(TINY)
+    deaf.load_state_dict({name: value for name, value in fresh.state_dict().items() if name != "residual.side.weight"})
+    x = clip(32 * TINY.hop)
+    assert torch.equal(encoded(fresh, x).p, encoded(deaf, x).p)
 
 
 @CONFIGS

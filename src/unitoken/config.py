@@ -198,6 +198,8 @@ class CodecConfig:
         global_: encoder and quantizer of G; the encoder's frames are pooled over the utterance.
         decoder: fusion and synthesis.
         grid: the windows that clips are computed in.
+        p_hears_s: how many blocks of the P encoder's last stage also get S's codewords, so that P can leave out what S says; 0 for none. S and P
+            then have one hop.
         code_licence: SPDX expression of the code.
         weights_licence: SPDX expression of the weights.
     """
@@ -210,6 +212,7 @@ class CodecConfig:
     global_: StreamConfig = field(default_factory=StreamConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     grid: GridConfig = field(default_factory=GridConfig)
+    p_hears_s: int = 0
     code_licence: str = "Apache-2.0"
     weights_licence: str = "Apache-2.0"
 
@@ -225,6 +228,10 @@ class CodecConfig:
             raise ConfigError(
                 f"the global encoder's hop of {self._hop(self.global_)} samples must divide the codec's {self.hop}; give it fewer stages"
             )
+        if not 0 <= self.p_hears_s <= self.residual.encoder.blocks[-1]:
+            raise ConfigError(f"p_hears_s must be from 0 to the {self.residual.encoder.blocks[-1]} blocks of P's last stage, got {self.p_hears_s}")
+        if self.p_hears_s and self.hop_s != self.hop_p:
+            raise ConfigError(f"P can hear S at one hop only, got hops of {self.hop_s} (S) and {self.hop_p} (P) samples; set p_hears_s to 0")
         if self.sample_rate < 1:
             raise ConfigError(f"sample_rate must be positive, got {self.sample_rate}")
 

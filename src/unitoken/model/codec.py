@@ -43,7 +43,8 @@ class Codec(nn.Module):
         mels = config.front_end.mels
         self.front_end = LogMel(config.front_end, config.sample_rate)
         self.semantic = Encoder(config.semantic.encoder, mels, config.semantic.quantizer.dim)
-        self.residual = Encoder(config.residual.encoder, mels, config.residual.quantizer.dim)
+        side = config.semantic.quantizer.dim if config.p_hears_s else 0
+        self.residual = Encoder(config.residual.encoder, mels, config.residual.quantizer.dim, side, config.p_hears_s)
         self.global_encoder = Encoder(config.global_.encoder, mels, 0)
         channels = config.global_.encoder.dims[-1]
         self.pooling = AttentivePooling(channels)
@@ -74,12 +75,14 @@ class Codec(nn.Module):
         features = self.front_end(waveform)
         front_hop, frames = self.config.front_end.hop, features.shape[1]
 
-        def run(encoder: Encoder) -> Tensor:
+        def run(encoder: Encoder, side: Tensor | None = None) -> Tensor:
             stride = encoder.config.stride
             mask = self.mask(valid, frames // stride, front_hop * stride)
-            return encoder(features, mask)
+            return encoder(features, mask, side)
 
-        return Latents(run(self.semantic), run(self.residual), run(self.global_encoder))
+        s = run(self.semantic)
+        heard = self.quantizer_s.quantize(s)[1] if self.config.p_hears_s else None
+        return Latents(s, run(self.residual, heard), run(self.global_encoder))
 
     def global_statistics(self, frames: Tensor, mask: Tensor) -> Statistics:
         """Return the pooled moments of global frames `(batch, frames, channels)` where the mask is one."""
@@ -127,6 +130,10 @@ class Codec(nn.Module):
             context = encoder.context
             past = max(past, context.past * hop + self.front_end.reach)
             future = max(future, context.future * hop + reach)
+        if self.config.p_hears_s:
+            through, own = self.residual.side_context, self.semantic.context
+            past = max(past, through.past * self.config.hop_p + own.past * hop + self.front_end.reach)
+            future = max(future, through.future * self.config.hop_p + own.future * hop + reach)
         return Context(past, future)
 
     @property

@@ -36,11 +36,17 @@ class Encoder(nn.Module):
         config: sizes.
         features: channels of the front end.
         out: size of the latent; 0 leaves the last stage's normed channels.
+        side: channels of another input at the token rate; 0 for none.
+        side_blocks: how many of the last stage's blocks come after it.
     """
 
-    def __init__(self, config: EncoderConfig, features: int, out: int) -> None:
+    def __init__(self, config: EncoderConfig, features: int, out: int, side: int = 0, side_blocks: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.side_at = config.blocks[-1] - side_blocks
+        self.side = nn.Linear(side, config.dims[-1], bias=False) if side else None
+        if self.side is not None:
+            nn.init.zeros_(self.side.weight)  # an encoder trained without it goes on from where it was
         self.stem = nn.Linear(features, config.dims[0])
         scale = 1 / sum(config.blocks)
         last = len(config.dims) - 1
@@ -53,12 +59,13 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.dims[-1], eps=1e-6)
         self.out = nn.Linear(config.dims[-1], out) if out else None
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, side: Tensor | None = None) -> Tensor:
         """Encode frames.
 
         Args:
             features: float32 `(batch, frames * stride, features)`, finite, anything where the mask is zero.
             mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
+            side: float32 `(batch, frames, side)`, if the encoder has a side input.
 
         Returns:
             float32 `(batch, frames, out)`; values where the mask is zero mean nothing.
@@ -68,10 +75,18 @@ class Encoder(nn.Module):
             fine = mask.repeat_interleave(self.config.stride >> index, dim=1)
             if index:
                 x = self.halves[index - 1](x, fine)
-            for block in stage:  # type: ignore[union-attr]
+            for number, block in enumerate(stage):  # type: ignore[arg-type]
+                if self.side is not None and side is not None and index == len(self.stages) - 1 and number == self.side_at:
+                    x = x + self.side(side) * fine
                 x = block(x, fine)
         x = self.norm(x)
         return x if self.out is None else self.out(x)
+
+    @property
+    def side_context(self) -> Context:
+        """Token frames of the side input that a token frame depends on, before and after it."""
+        blocks = list(self.stages[-1])[self.side_at :]  # type: ignore[arg-type]
+        return Context(sum(block.conv.past for block in blocks), sum(block.conv.future for block in blocks))
 
     @property
     def context(self) -> Context:

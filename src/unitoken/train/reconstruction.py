@@ -202,7 +202,8 @@ class Reconstructor(nn.Module):
         hop_g = codec.config.front_end.hop * codec.config.global_.encoder.stride
         mask_g = frame_mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            latent_p = codec.residual(features, mask_p)
+            heard = codec.quantizer_s.dequantize(example.tokens) if codec.config.p_hears_s else None
+            latent_p = codec.residual(features, mask_p, heard)
             frames_g = codec.global_encoder(reference, mask_g)
         latent_g = codec.global_latent(codec.global_statistics(frames_g.float(), mask_g))
         p = self.trainer_p(latent_p.float(), mask_p)
