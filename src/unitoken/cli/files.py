@@ -36,9 +36,7 @@ def encode(
         tokenizer = load_tokenizer(model, revision, device)
 
         def process(batch: Sequence[Item]) -> None:
-            bundles = tokenizer.encode([item.source for item in batch])
-            _check_whole(batch, bundles)
-            for item, bundle in zip(batch, bundles, strict=True):
+            for item, bundle in zip(batch, _encoded(tokenizer, batch), strict=True):
                 _make_folder(item)
                 bundle.save(item.target)
 
@@ -108,9 +106,8 @@ def convert(
         g = _voice(tokenizer, voice, ignore_fingerprint)
 
         def process(batch: Sequence[Item]) -> None:
-            bundles = tokenizer.encode([item.source for item in batch])
-            _check_whole(batch, bundles)
-            for item, waveform in zip(batch, tokenizer.decode([bundle.replace(g=g) for bundle in bundles]), strict=True):
+            bundles = [bundle.replace(g=g) for bundle in _encoded(tokenizer, batch)]
+            for item, waveform in zip(batch, tokenizer.decode(bundles), strict=True):
                 _make_folder(item)
                 save_audio(item.target, waveform, tokenizer.sample_rate)
 
@@ -123,18 +120,20 @@ def _look_at_audio(job: Job) -> list[Item]:
     return [Item(job.source, job.target, audio_info(job.source).seconds)]
 
 
-def _check_whole(batch: Sequence[Item], bundles: Sequence[TokenBundle]) -> None:
-    """Refuse files that end before their header says; a header may be off by a little where it is an estimate.
+def _encoded(tokenizer: Tokenizer, batch: Sequence[Item]) -> list[TokenBundle]:
+    """Encode files and refuse those that end before their header says; a header may be off by a little where it is an estimate.
 
     Raises:
         AudioFileError: if one does.
     """
+    bundles = tokenizer.encode([item.source for item in batch])
     for item, bundle in zip(batch, bundles, strict=True):
         if bundle.seconds < 0.98 * item.seconds - 0.1:
             raise AudioFileError(
                 f"{shown(item.source)} is cut short: {bundle.seconds:.1f} s of {item.seconds:.1f} s can be decoded; take another copy, or save "
                 "what is there with load_audio and save_audio"
             )
+    return bundles
 
 
 def _look_at_tokens(job: Job) -> list[Item]:
