@@ -11,12 +11,11 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from run_pieces import join_runs, pack
 
 from unitoken.cli.train import app
 from unitoken.errors import TrainError, UnitokenError
 from unitoken.train import pitch as f0
-from unitoken.train.export import join_parts, split_file
 from unitoken.train.offsets import frame_offsets
 from unitoken.train.pool import SOURCES, Pool, Utterance, keep_sources
 from unitoken.train.store import mark
@@ -26,7 +25,6 @@ STAGES = ("semantic", "codebook", "reconstruct", "adversarial")
 TARS = 4  # in each piece of data, decoded side by side
 MAX_PART_MB, PARTS = 15.0, 4  # of a run, in each answer: below 16 MiB a file, 64 MiB and 8 files in all
 HELD_OUT = "valid-speakers.tsv"
-WEIGHTS = ("model.safetensors", "average.safetensors")
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)] + ["manylinux2014_x86_64"]
 
 
@@ -140,58 +138,6 @@ def collect(args):
         for file in (file for file in folder.iterdir() if ".tar." in file.name):
             shutil.copyfile(file, held / file.name)
     join_runs(held, args.output / "runs")
-
-
-# --- runs in pieces ----------------------------------------------------------------------------------------------------------------------------
-
-
-def pack(name, folder, output, max_mb):
-    """Cut a run (weights as float16, without the optimizer) or a codec folder (as it is) into pieces; return their list."""
-    if not folder.is_dir():
-        raise TrainError(f"{folder} is no run that could be packed; give an existing folder")
-    output.mkdir(parents=True, exist_ok=True)
-    is_run, path = (folder / "step.json").is_file(), output / f"{name}.tar"
-    for old in output.glob(f"{name}.tar*"):
-        old.unlink()
-    with tarfile.open(path, "w") as tar:
-        for file in sorted(file for file in folder.iterdir() if file.is_file() and file.suffix != ".pt"):
-            if is_run and file.name in WEIGHTS:
-                halved = output / file.name
-                save_file({key: half(value) for key, value in load_file(file).items()}, halved)
-                tar.add(halved, file.name)
-                halved.unlink()
-            else:
-                tar.add(file, file.name)
-    listed = split_file(path, max_mb)
-    path.unlink()
-    return listed
-
-
-def half(value):
-    if not value.is_floating_point():
-        return value
-    halved = value.half()
-    return halved if halved.isfinite().all() else value
-
-
-def join_runs(held, runs):
-    """Unpack every run of which all pieces are there."""
-    for listed in sorted(held.glob("*.tar.pieces.json")):
-        name, parts = listed.name.removesuffix(".tar.pieces.json"), json.loads(listed.read_text())["pieces"]
-        if missing := [number for number, part in enumerate(parts) if not (held / part["name"]).is_file()]:
-            print(f"{name}: {len(missing)} of {len(parts)} pieces are missing, the first is number {missing[0]}")
-            continue
-        joined, fresh = join_parts(listed), runs / f".{name}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        with tarfile.open(joined) as tar:
-            for member in tar:  # plain files of one folder, as `pack` writes them
-                (fresh / Path(member.name).name).write_bytes(tar.extractfile(member).read())
-        shutil.rmtree(runs / name, ignore_errors=True)
-        fresh.rename(runs / name)
-        for file in (joined, listed, *(held / part["name"] for part in parts)):
-            file.unlink()
-        print(f"{name}: {runs / name}")
 
 
 # --- on the machine ----------------------------------------------------------------------------------------------------------------------------

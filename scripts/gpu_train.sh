@@ -4,12 +4,13 @@
 # At home, with the package installed; writes .gpu/, which git ignores, and prints every piece with its size:
 #   scripts/gpu_train.sh prepare POOL --archives TAR... --pitch FOLDER --noise TAR --valid-speakers TSV --teacher FOLDER \
 #       [--run semantic=FOLDER --run codebook=FOLDER --run reconstruct=FOLDER ...] [--max-mb 55] [--no-wheels]
-# There (Python 3.12, torch with CUDA, numpy, scipy, safetensors, transformers, typer, rich), one piece or several, `common` first (it brings soundfile):
+# There (Python 3.12, torch with CUDA, numpy, scipy, safetensors, transformers, typer, rich), one piece or several, `common` first, which brings
+# soundfile:
 #   scripts/gpu_train.sh receive .gpu/common .gpu/data-00
 # Then stage by stage; further arguments go to the command of the stage (semantic, codebook, reconstruct, adversarial):
 #   scripts/gpu_train.sh train [--max-part-mb 15] semantic 8 --config small --set batch=64 --compile
-# Each leaves its log and the first pieces of its run (float16 weights and averaged weights, no piece above --max-part-mb) in $OUT. When they are more than fit, or a command
-# was stopped before its end, the others come with:
+# Each leaves its log and the first pieces of its run (float16 weights and averaged weights, no piece above --max-part-mb) in $OUT. When they
+# are more than fit, or a command was stopped before its end, the others come with:
 #   scripts/gpu_train.sh send semantic 4
 # At home; once all pieces of a run are there it stands in .gpu/runs/, for the stage commands to go on with and for `prepare --run`:
 #   scripts/gpu_train.sh collect FOLDER...

@@ -1,6 +1,6 @@
 """Measures of the streams that `unitoken evaluate` does not print yet.
 
-usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]          how many S and P codewords speech of the pool uses
+usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        how many S and P codewords speech of the pool uses
        python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
        python scripts/measure.py pitch MANIFEST [--pairs 50]                  does the height of the voice follow G?
        python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe

@@ -441,6 +441,7 @@ def test_files_with_nan_or_bad_rates_are_refused(tmp_path):
         ("a.wav", {"subtype": "PCM_17"}, "cannot write 1 channels at 16000 Hz as WAV PCM_17: .+; change the subtype or the rate, or save as .wav"),
         ("a.mp3", {"subtype": "PCM_16"}, "cannot write 1 channels at 16000 Hz as MP3 PCM_16: "),
         ("a.opus", {"sample_rate": 44100}, "cannot write 1 channels at 44100 Hz as OGG OPUS: "),
+        ("a.ogg", {"sample_rate": 200001}, "OGG Vorbis holds at most 200000 Hz, got 200001; resample the waveform, or save it as .wav or .flac"),
         ("a.wav", {"sample_rate": 16}, "sample_rate must be from 4000"),
         ("a.wav", {"waveform": [0.0]}, "expected a NumPy array or a torch tensor, got list"),
         ("a.wav", {"waveform": torch.zeros(20, 2)}, "transpose it"),

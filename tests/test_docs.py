@@ -110,7 +110,8 @@ def test_readme_training_commands_parse():
 
 def test_readme_evaluation_command_parses(folder):
     (line,) = re.findall(r"<!-- quality table: unitoken evaluate (.*) -->", README)
-    Path("clips.tsv").touch()
+    Path("test").mkdir()
+    Path("test/manifest.tsv").touch()
     get_command(app).commands["evaluate"].make_context("evaluate", shlex.split(line))
 
 

@@ -76,6 +76,15 @@ def test_an_encoder_that_begins_to_hear_s_goes_on_from_where_it_was():
     assert torch.equal(encoded(fresh, x).p, encoded(deaf, x).p)
 
 
+def test_a_side_input_is_given_to_the_encoder_that_has_one():
+    made, x = codec(VARIANTS["p hears s"]), clip(32 * TINY.hop)
+    features, mask = made.front_end(x[None]), torch.ones(1, 32, 1)
+    with pytest.raises(ValueError, match="the encoder has a side input, but none came"):
+        made.residual(features, mask)
+    with pytest.raises(ValueError, match="the encoder has no side input, but one came"):
+        made.semantic(features, mask, torch.zeros(1, 32, 16))
+
+
 @CONFIGS
 def test_the_codec_reports_the_largest_of_the_three_fields(config):
     made = codec(config)

@@ -12,7 +12,7 @@ from unitoken.train.discriminators import (
     limit_band,
     matching_loss,
 )
-from unitoken.train.reconstruction import Example
+from unitoken.train.examples import Example
 
 SMALL = DiscriminatorSettings(windows=(512, 256), channels=4, periods=(2, 3), period_channels=2)
 

@@ -119,7 +119,6 @@ def test_what_cannot_be_split_is_refused(tmp_path):
 
 
 def test_curves_are_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
     with (tmp_path / "log.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["step", "loss", "norm", "rate", "lr", "time"])
         writer.writeheader()

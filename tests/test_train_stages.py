@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from trainset import RUN, TINY, buzz, count_steps, make_codec, make_pitch, make_pool, make_teacher, make_tokens, write_tar
 from unitoken.config import QuantizerConfig
 from unitoken.errors import TrainError
+from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
 from unitoken.train.adversarial import AdversarialSettings, train_adversarial
 from unitoken.train.batches import collate, samples_of
 from unitoken.train.discriminators import DiscriminatorSettings
+from unitoken.train.examples import ExampleMaker, ReconstructionSettings
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.fine_tune import fine_tune
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
@@ -26,7 +28,7 @@ from unitoken.train.noise import NoiseBank
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
 from unitoken.train.rebuild import train_reconstruction
-from unitoken.train.reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
+from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.run import Clock, Log, WeightAverage, load_checkpoint, save_checkpoint
 from unitoken.train.sampling import Crop
 from unitoken.train.semantic import SemanticSettings, SemanticStudent, train_semantic
@@ -480,4 +482,15 @@ def test_fine_tuning_needs_recordings(tmp_path):
     (tmp_path / "loose.wav").touch()
     with pytest.raises(TrainError, match="holds no recordings; put the audio files of each speaker into a folder"):
         fine_tune(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_fine_tuning_needs_one_codebook_of_s(tmp_path):
+    (tmp_path / "own" / "a").mkdir(parents=True)
+    (tmp_path / "own" / "a" / "x.wav").touch()
+    semantic = replace(TINY.semantic, quantizer=QuantizerConfig("rvq", 16, 2, 64))
+    config = replace(TINY, name="two", semantic=semantic)
+    save_stored(tmp_path / "model", config, Codec(config).state_dict())
+    with pytest.raises(TrainError, match="the semantic quantizer of two is rvq; models with kind vq can be tuned"):
+        fine_tune(tmp_path / "own", tmp_path / "out", model=tmp_path / "model")
     assert not (tmp_path / "out").exists()

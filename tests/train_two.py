@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from test_train_stages import OPPOSE, REBUILD
 from trainset import RUN, TINY, make_codec
 from unitoken.train import adversarial, parallel, rebuild
+from unitoken.train.examples import ExampleMaker
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
-from unitoken.train.reconstruction import ExampleMaker, Reconstructor
+from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.run import Clock, WeightAverage
 from unitoken.train.semantic_tokens import SemanticTokens
 

@@ -75,10 +75,7 @@ def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = T
     if sample_rate is not None:
         sample_rate = check_rate(sample_rate)
     with _open(source) as file:
-        source_rate = int(file.samplerate)
-        rate, blocks = sample_rate or source_rate, _decoded(file, _name(source))
-        if rate != source_rate:
-            check_rate(source_rate, f"the sample rate of {_name(source)}")
+        (source_rate, rate), blocks = _rates(file, _name(source), sample_rate), _decoded(file, _name(source))
         if mono:
             return torch.cat([torch.zeros(0), *resample_parts(map(to_mono, blocks), source_rate, rate)]), rate
         channels = torch.cat([torch.zeros(int(file.channels), 0), *blocks], dim=1)
@@ -107,10 +104,7 @@ def audio_blocks(source: Source, *, block_seconds: float, sample_rate: int | Non
 
     def blocks() -> Iterator[Tensor]:
         with _open(source) as file:
-            source_rate = int(file.samplerate)
-            target = rate or source_rate
-            if target != source_rate:
-                check_rate(source_rate, f"the sample rate of {_name(source)}")
+            source_rate, target = _rates(file, _name(source), rate)
             parts = resample_parts(map(to_mono, _decoded(file, _name(source))), source_rate, target)
             yield from _regrouped(parts, max(1, round(block_seconds * target)))
 
@@ -137,7 +131,7 @@ def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subt
     Args:
         path_or_file: a path that ends in `.wav`, `.flac`, `.ogg` (Vorbis), `.opus` or `.mp3`; or a binary file object, with `format`.
         waveform: `(samples,)` or `(channels, samples)` of any type that `as_waveform` takes, in [-1, 1]; values beyond are clipped.
-        sample_rate: Hz. Opus takes 8000, 12000, 16000, 24000 and 48000 only.
+        sample_rate: Hz. Opus takes 8000, 12000, 16000, 24000 and 48000 only, Vorbis at most 200000.
         subtype: how samples are stored, by libsndfile's name (`PCM_16`, `PCM_24`, `FLOAT`, ...); None means PCM_16 where the format has it.
         format: `wav`, `flac`, `ogg`, `opus` or `mp3`; None takes the path's suffix.
 
@@ -189,6 +183,14 @@ def _open(source: Any) -> Any:
         return soundfile.SoundFile(opened)
     except (soundfile.SoundFileError, TypeError) as error:
         raise _undecodable(_name(source), error) from error
+
+
+def _rates(file: Any, name: str, sample_rate: int | None) -> tuple[int, int]:
+    """Return the sample rate of an open file and the one asked for, which is the same if none is; the file's is checked if they differ."""
+    rate = int(file.samplerate)
+    if sample_rate is not None and sample_rate != rate:
+        check_rate(rate, f"the sample rate of {name}")
+    return rate, rate if sample_rate is None else sample_rate
 
 
 def _undecodable(name: str, error: Exception) -> AudioFileError:

@@ -1,6 +1,10 @@
-"""What a bundle says of the tokenizer that made it: enough to check its tokens, pack them, and refuse those of another."""
+"""What a bundle says of the tokenizer that made it: enough to check its tokens, pack them, and refuse those of another; and checks of its fields."""
 
 from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from .errors import TokenError
 from .units import frames_for
@@ -96,3 +100,18 @@ def check_text(value: object, name: str) -> None:
     """Raise TokenError unless `value` is printable text of at most 4096 characters."""
     if not isinstance(value, str) or not value.isprintable() or len(value) > _MAX_TEXT:
         raise TokenError(f"{name} must be printable text of at most {_MAX_TEXT} characters, got {value!r:.200}")
+
+
+def as_integers(name: str, value: object) -> Tensor:
+    """Copy a tensor, array or list of integers to an int64 CPU tensor."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            raise TokenError(f"{name} must hold integers, got {value.dtype}; convert it with .long()")
+        return value.detach().to("cpu", torch.int64, copy=True).contiguous()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TokenError(f"{name} must be a tensor, array or list of integers with equally long rows: {error}") from error
+    if array.dtype.kind not in "iu" and not (isinstance(value, list | tuple) and array.size == 0):
+        raise TokenError(f"{name} must hold integers, got {array.dtype}; convert it with .astype('int64')")
+    return torch.from_numpy(array.astype(np.int64, order="C"))

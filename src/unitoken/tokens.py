@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from . import utok
 from .errors import TokenError, TokenFileError
-from .token_info import StreamInfo, TokenizerInfo, check_count, check_text
+from .token_info import StreamInfo, TokenizerInfo, as_integers, check_count, check_text
 from .units import bits_for, frame_rate, frames_for
 from .utok import FileLike
 
@@ -63,7 +62,7 @@ class TokenBundle:
         for name, shape in self.info.shapes(self.num_samples).items():
             value: object = getattr(self, name)
             if value is not None or name == "s":
-                tokens = _integers(name, value)
+                tokens = as_integers(name, value)
                 object.__setattr__(self, name, tokens.reshape(shape) if tokens.shape == (0,) and shape[0] == 0 else tokens)
                 self._check(name, shape, self.info.sizes[name])
 
@@ -289,18 +288,3 @@ def _check_joinable(parts: Sequence[TokenBundle]) -> None:
 
 def _other(ours: TokenizerInfo, theirs: TokenizerInfo, index: int) -> str:
     return f"bundle {index} is of {theirs.name} ({theirs.fingerprint:.12}), bundle 0 of {ours.name} ({ours.fingerprint:.12})"
-
-
-def _integers(name: str, value: object) -> Tensor:
-    """Copy a tensor, array or list of integers to an int64 CPU tensor."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-            raise TokenError(f"{name} must hold integers, got {value.dtype}; convert it with .long()")
-        return value.detach().to("cpu", torch.int64, copy=True).contiguous()
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise TokenError(f"{name} must be a tensor, array or list of integers with equally long rows: {error}") from error
-    if array.dtype.kind not in "iu" and not (isinstance(value, list | tuple) and array.size == 0):
-        raise TokenError(f"{name} must hold integers, got {array.dtype}; convert it with .astype('int64')")
-    return torch.from_numpy(array.astype(np.int64, order="C"))

@@ -161,10 +161,10 @@ def reconstruct(
 ) -> None:
     """Stage 1: P, G and the decoder learn to rebuild speech; runs under torchrun too."""
     from ..train import parallel
+    from ..train.examples import ReconstructionSettings
     from ..train.handover import averaged_state, keep_config, load_codec
     from ..train.overrides import override
     from ..train.rebuild import train_reconstruction
-    from ..train.reconstruction import ReconstructionSettings
 
     run, own = run_settings(settings, minutes, 8e-4, compile)
     chosen, loaded = override(ReconstructionSettings(), own), load_codec(codec)

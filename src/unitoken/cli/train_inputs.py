@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from ..config import CodecConfig
+    from ..train.examples import ExampleMaker, ReconstructionSettings
     from ..train.pool import Pool, Utterance
-    from ..train.reconstruction import ExampleMaker, ReconstructionSettings
     from ..train.run import RunSettings
 
 
@@ -75,9 +75,9 @@ def example_maker(
     seed: int,
 ) -> "ExampleMaker":
     """Return what draws the examples of stages 1 and 2."""
+    from ..train.examples import ExampleMaker
     from ..train.noise import NoiseBank
     from ..train.pitch import PitchCache
-    from ..train.reconstruction import ExampleMaker
     from ..train.semantic_tokens import SemanticTokens
 
     opened, utterances, _ = open_pool(pool, valid_speakers)

@@ -69,14 +69,19 @@ class Encoder(nn.Module):
 
         Returns:
             float32 `(batch, frames, out)`; values where the mask is zero mean nothing.
+
+        Raises:
+            ValueError: if a side input is given to an encoder without one, or none to an encoder with one.
         """
+        if (side is None) != (self.side is None):
+            raise ValueError("the encoder has no side input, but one came" if self.side is None else "the encoder has a side input, but none came")
         x = self.stem(features) * mask.repeat_interleave(self.config.stride, dim=1)
         for index, stage in enumerate(self.stages):
             fine = mask.repeat_interleave(self.config.stride >> index, dim=1)
             if index:
                 x = self.halves[index - 1](x, fine)
             for number, block in enumerate(stage):  # type: ignore[arg-type]
-                if self.side is not None and side is not None and index == len(self.stages) - 1 and number == self.side_at:
+                if self.side is not None and index == len(self.stages) - 1 and number == self.side_at:
                     x = x + self.side(side) * fine
                 x = block(x, fine)
         x = self.norm(x)

@@ -11,8 +11,9 @@ from ..errors import TrainError
 from ..model.codec import Codec
 from . import parallel
 from .discriminators import Discriminators, DiscriminatorSettings, discriminator_loss, generator_loss, limit_band, matching_loss
+from .examples import Example, ExampleMaker, ReconstructionSettings
 from .loop import adamw, descend, run_loop
-from .reconstruction import Example, ExampleMaker, ReconstructionSettings, Reconstructor
+from .reconstruction import Reconstructor
 from .record import keep_record
 from .run import RunSettings
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from ..errors import TrainError
 from ..hub import load_into, load_stored, save_stored
 from ..model.codec import Codec
+from .examples import ExampleMaker, ReconstructionSettings
 from .loop import descend
 from .pitch import PitchCache, compute_pitch
 from .pool import build_pool
-from .reconstruction import ExampleMaker, ReconstructionSettings, Reconstructor
+from .reconstruction import Reconstructor
 from .semantic_tokens import SemanticTokens, tokenize_pool
 
 
@@ -48,7 +49,7 @@ def fine_tune(
         the new model's fingerprint.
 
     Raises:
-        TrainError: if there are no recordings, or a loss is no longer finite.
+        TrainError: if there are no recordings, the model's semantic quantizer is not one codebook, or a loss is no longer finite.
         AudioFileError: if a recording cannot be decoded.
         ModelError: if there is no such model, or the folder cannot be written.
         MissingDependencyError: without the extra `[train]`.
@@ -58,6 +59,8 @@ def fine_tune(
     if not paths:
         raise TrainError(f"{recordings} holds no recordings; put the audio files of each speaker into a folder of their own below it")
     stored = load_stored(model)
+    if (kind := stored.config.semantic.quantizer.kind) != "vq":
+        raise TrainError(f"the semantic quantizer of {stored.config.name} is {kind}; models with kind vq can be tuned, train others with the stages")
     codec = Codec(stored.config)
     load_into(codec, stored)
     data.mkdir(parents=True, exist_ok=True)

@@ -57,6 +57,12 @@ class Utterance:
         return self.source, self.speaker
 
 
+def digest_of(utterances: Sequence[Utterance]) -> str:
+    """Return 32 hex digits that stand for utterances, their lengths and their order."""
+    rows = "\n".join(f"{utterance.path}\t{utterance.samples}" for utterance in utterances)
+    return hashlib.sha256(rows.encode()).hexdigest()[:32]
+
+
 class Pool:
     """Utterances of one folder, with their samples in a memory map; what is written to it never reaches the file.
 
@@ -89,8 +95,7 @@ class Pool:
     @property
     def digest(self) -> str:
         """Stands for the utterances, their lengths and their order, 32 hex digits: what was computed of this pool fits no other."""
-        rows = "\n".join(f"{utterance.path}\t{utterance.samples}" for utterance in self.utterances)
-        return hashlib.sha256(rows.encode()).hexdigest()[:32]
+        return digest_of(self.utterances)
 
     def check_rate(self, config: CodecConfig) -> None:
         """Do nothing if a codec takes the pool's sample rate.

@@ -1,7 +1,6 @@
 """What a run folder was trained on and how: one entry each time that training went on in it, for model cards and against mixing data."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from .._version import __version__
 from ..errors import TrainError
 from ..files import replacing
 from . import parallel
-from .pool import Utterance
+from .pool import Utterance, digest_of
 
 RECORD = "run.json"
 
@@ -28,8 +27,7 @@ def keep_record(folder: Path, utterances: Sequence[Utterance], **settings: Any) 
         TrainError: if the folder was trained on other utterances: then nobody could say what its weights have heard.
     """
     path, known = folder / RECORD, list[dict[str, Any]]()
-    names = "\n".join(sorted(f"{utterance.path}\t{utterance.samples}" for utterance in utterances))
-    digest = hashlib.sha256(names.encode()).hexdigest()[:32]
+    digest = digest_of(sorted(utterances, key=lambda utterance: (utterance.path, utterance.samples)))
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         if known and known[-1]["utterances"]["digest"] != digest:

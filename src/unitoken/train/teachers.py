@@ -31,8 +31,11 @@ class Teacher(Protocol):
     dim: int
     frame_rate: int
 
-    def features(self, waveform: Tensor) -> Tensor:
-        """Return float32 `(batch, frames, dim)` for float32 `(batch, samples)` at 16 kHz in [-1, 1]; `frames = samples * frame_rate // 16000`."""
+    def features(self, waveform: Tensor, padding: int = PADDING) -> Tensor:
+        """Return float32 `(batch, frames, dim)` for float32 `(batch, samples)` at 16 kHz in [-1, 1]; `frames = samples * frame_rate // 16000`.
+
+        Weights get no gradient, the waveform does. `padding` samples of silence are put behind it.
+        """
         ...
 
 
@@ -52,7 +55,7 @@ class WhisperTeacher:
     frame_rate = 50
 
     def __init__(self, encoder: nn.Module, extractor: Any, layer: int | None, name: str) -> None:
-        self.encoder: Any = encoder
+        self.encoder: Any = encoder.requires_grad_(False)
         self.depth = len(self.encoder.layers)
         self.layer = _layer(layer, self.depth, name)
         self.name = f"{name}#{self.layer}"
@@ -67,12 +70,11 @@ class WhisperTeacher:
         mel = torch.log10((self.filters @ power).clamp_min(1e-10))
         return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
-    @torch.no_grad()
-    def features(self, waveform: Tensor) -> Tensor:
+    def features(self, waveform: Tensor, padding: int = PADDING) -> Tensor:
         """Return float32 `(batch, frames, dim)`; see `Teacher.features`. At most 28 s a clip."""
         frames = waveform.shape[1] * self.frame_rate // 16000
         positions = self.encoder.embed_positions.weight
-        mel = self.log_mel(F.pad(waveform.to(self.filters.device), (0, PADDING)))
+        mel = self.log_mel(F.pad(waveform.to(self.filters.device), (0, padding)))
         hidden = F.gelu(self.encoder.conv2(F.gelu(self.encoder.conv1(mel)))).transpose(1, 2)
         if hidden.shape[1] > len(positions):
             raise TrainError(f"a clip of {waveform.shape[1] / 16000:.1f} s is longer than {self.name} can hear; cut it to 28 s")
@@ -98,19 +100,18 @@ class SpeechModelTeacher:
     frame_rate = 50
 
     def __init__(self, model: nn.Module, layer: int | None, normalize: bool, name: str) -> None:
-        self.model: Any = model
+        self.model: Any = model.requires_grad_(False)
         self.layer = _layer(layer, int(self.model.config.num_hidden_layers), name)
         self.normalize = normalize
         self.name = f"{name}#{self.layer}"
         self.dim = int(self.model.config.hidden_size)
 
-    @torch.no_grad()
-    def features(self, waveform: Tensor) -> Tensor:
+    def features(self, waveform: Tensor, padding: int = PADDING) -> Tensor:
         """Return float32 `(batch, frames, dim)`; see `Teacher.features`."""
         frames = waveform.shape[1] * self.frame_rate // 16000
         if self.normalize:
             waveform = (waveform - waveform.mean(1, keepdim=True)) / (waveform.std(1, keepdim=True) + 1e-5)
-        hidden = self.model(F.pad(waveform, (0, PADDING)).to(self.model.device), output_hidden_states=True).hidden_states[self.layer]
+        hidden = self.model(F.pad(waveform, (0, padding)).to(self.model.device), output_hidden_states=True).hidden_states[self.layer]
         return hidden[:, :frames].float()
 
 

@@ -1,0 +1,180 @@
+"""What the reconstruction and adversarial stages learn from: settings, and crops with all that is known about them."""
+
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import CodecConfig
+from ..errors import TrainError
+from .augment import Perturbation
+from .batches import samples_of
+from .features import FeatureCache
+from .noise import NoiseBank
+from .pitch import HOP as PITCH_HOP
+from .pitch import PitchCache
+from .pool import Pool, Utterance
+from .sampling import Crop, SpeakerSampler
+from .semantic_tokens import SemanticTokens
+from .sources import band_limits
+from .store import AudioStore
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """Settings of the reconstruction and adversarial stages.
+
+    Attributes:
+        batch: utterances a step.
+        seconds: crop that is rebuilt.
+        reference_seconds: crop that the global encoder hears, another one of the same utterance or speaker.
+        other_utterance: probability that it is of another utterance of the speaker.
+        drop_p: share of utterances decoded without P.
+        drop_g: share of utterances decoded without G.
+        true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
+        perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
+            voice follow G, at some cost in quality (design note 0003).
+        learn_s: train the semantic encoder and its codebook too, held to the teacher's features by the loss `teach`.
+        perturbation_s: of the semantic encoder's input where it is trained: what S is not to hold.
+        heard: utterances of each step whose decoded waveform the teacher hears, for the loss `heard`.
+        entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
+        weights: of the losses; `entropy` (for each bit off the target) is TF-Codec's 0.01 times 0.04; `guess` is that of a network that
+            foretells P from S, see `Redundancy`; `teach`, `commit_s` and `entropy_s` count where S is trained, `heard` where the teacher hears.
+    """
+
+    batch: int = 12
+    seconds: float = 2.0
+    reference_seconds: float = 2.4
+    other_utterance: float = 0.3
+    drop_p: float = 0.15
+    drop_g: float = 0.03
+    true_f0: float = 0.3
+    perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
+    learn_s: bool = False
+    perturbation_s: Perturbation = field(default_factory=lambda: Perturbation(1.3, 1.15, 6.0, 2.0, 0.0, 0.7))
+    heard: int = 0
+    entropy: float = 0.95
+    weights: tuple[tuple[str, float], ...] = (
+        ("mel", 1.0),
+        ("magnitude", 4.0),
+        ("commit", 1.0),
+        ("entropy", 4e-4),
+        ("f0", 0.2),
+        ("energy", 0.1),
+        ("guess", 1.0),
+        ("redundancy", 0.2),
+        ("teach", 0.15),
+        ("commit_s", 0.4),
+        ("entropy_s", 4e-4),
+        ("heard", 0.05),
+    )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One step's data, on the device of what it was made from.
+
+    Attributes:
+        clean: float32 `(batch, samples)`, what is to be rebuilt, zero behind an utterance's end.
+        degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation.
+        samples: int64 `(batch,)`, valid samples of each row.
+        tokens: int64 `(batch, frames of S, 1)`; of the semantic encoder as it was before this stage.
+        features: the teacher's of the clean utterances, float32 `(batch, frames of S, dim)`, where S is trained; None elsewhere.
+        reference: float32 `(batch, reference samples)` for the global encoder.
+        reference_samples: int64 `(batch,)`.
+        pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
+        limits: float32 `(batch,)`, Hz.
+    """
+
+    clean: Tensor
+    degraded: Tensor
+    samples: Tensor
+    tokens: Tensor
+    features: Tensor | None
+    reference: Tensor
+    reference_samples: Tensor
+    pitch: Tensor
+    limits: Tensor
+
+
+class ExampleMaker:
+    """Draws examples: crops, their semantic tokens and pitch, and another crop for the global encoder.
+
+    Args:
+        pool: the audio.
+        utterances: what to draw from.
+        tokens: semantic tokens of the pool.
+        pitch: pitch of the pool.
+        config: the codec's.
+        settings: crop sizes.
+        noise: for P's input; None for clean input.
+        seed: of the order.
+        features: the teacher's of the pool; needed where S is trained.
+
+    Raises:
+        TrainError: if features are missing, or the codec's sample rate is not the pool's, or its decoder's hop not that of the pitch.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        utterances: list[Utterance],
+        tokens: SemanticTokens,
+        pitch: PitchCache,
+        config: CodecConfig,
+        settings: ReconstructionSettings,
+        noise: NoiseBank | None,
+        seed: int,
+        features: FeatureCache | None = None,
+    ) -> None:
+        pool.check_rate(config)
+        if config.decoder.hop != PITCH_HOP:
+            raise TrainError(f"the decoder's hop is {config.decoder.hop} samples, pitch is known every {PITCH_HOP}; make the hop {PITCH_HOP}")
+        if settings.learn_s and features is None:
+            raise TrainError("S is to be trained (learn_s), but there are no teacher's features; give the folder that unitoken train features wrote")
+        self.audio, self.tokens, self.pitch, self.noise = AudioStore(pool), tokens, pitch, noise
+        self.features = features if settings.learn_s else None
+        self.config, self.settings, self.seed = config, settings, seed
+        self.sampler, self.sources = SpeakerSampler(utterances, sources=pool.sources, seed=seed), pool.sources
+        self.by_speaker = dict[tuple[str, str], list[Utterance]]()
+        for utterance in utterances:
+            if utterance.speaker != "unk":
+                self.by_speaker.setdefault(utterance.who, []).append(utterance)
+
+    def to(self, device: torch.device | str) -> "ExampleMaker":
+        """Return a maker whose data, and so its examples, are on a device."""
+        moved = copy.copy(self)
+        moved.audio, moved.tokens, moved.pitch = self.audio.to(device), self.tokens.to(device), self.pitch.to(device)
+        moved.noise = self.noise.to(device) if self.noise else None
+        moved.features = self.features.to(device) if self.features else None
+        return moved
+
+    def make(self, step: int) -> Example:
+        """Return the example of one step; the same step gives the same example."""
+        hop, hop_s, settings, rate = self.config.hop, self.config.hop_s, self.settings, self.config.sample_rate
+        device, random = self.audio.data.device, np.random.default_rng((self.seed, 7, step))
+        crops = self.sampler.draw(step, settings.batch, int(settings.seconds * rate) // hop * hop, hop)
+        references = [self._reference(crop.utterance, random) for crop in crops]
+        width, longest = (-(-max(crop.samples for crop in each) // hop) * hop for each in (crops, references))
+        clean, samples = self.audio.crop(crops, width), samples_of(crops, device)
+        chance = torch.Generator().manual_seed(int(random.integers(1 << 62)))
+        return Example(
+            clean=clean,
+            degraded=self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean,
+            samples=samples,
+            tokens=self.tokens.crop(crops, width // hop_s).unsqueeze(-1),
+            features=self.features.crop(crops, width // hop_s).float() if self.features else None,
+            reference=self.audio.crop(references, longest),
+            reference_samples=samples_of(references, device),
+            pitch=self.pitch.crop(crops, width // PITCH_HOP),
+            limits=band_limits(self.sources, [crop.utterance.source for crop in crops]).to(device, non_blocking=True),
+        )
+
+    def _reference(self, utterance: Utterance, random: np.random.Generator) -> Crop:
+        others = self.by_speaker.get(utterance.who, [])
+        if len(others) > 1 and random.random() < self.settings.other_utterance:
+            utterance = others[int(random.integers(len(others)))]
+        length = min(utterance.samples, int(self.settings.reference_seconds * self.config.sample_rate))
+        return Crop(utterance, int(random.integers(0, utterance.samples - length + 1)), length)
