@@ -40,10 +40,21 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
     count_steps(monkeypatch, 2)
     shared = ["--pitch", tmp_path / "pitch", *held_out, "--device", "cpu", *SET]
-    call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "weights.mel=2")
+    call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "swapped=2", "--teacher", teacher)
     count_steps(monkeypatch, 1)
-    light = ["--set", "discriminators.channels=2", "--set", "reconstruction.batch=2", "--set", "warmup=0"]
-    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--tokens", tmp_path / "codec", *shared, *light)
+    light = [
+        "--set",
+        "discriminators.channels=2",
+        "--set",
+        "reconstruction.batch=2",
+        "--set",
+        "reconstruction.swapped=2",
+        "--set",
+        "warmup=0",
+        "--teacher",
+        teacher,
+    ]
+    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--tokens", tmp_path / "codec", *shared, *light, "--teacher", teacher)
     measures = json.loads(call("validate", tmp_path / "2", pool, *held_out, "--limit", "1"))
     assert measures["clips"] == 1
     call("plot", tmp_path / "1")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .train_inputs import example_maker, find_device, one_device, open_pool, read_shard, run_settings
+from .train_inputs import example_maker, find_device, one_device, open_pool, open_teacher, read_shard, run_settings
 
 app = typer.Typer(help="Train a tokenizer: pool, features, pitch, semantic, codebook, reconstruct, adversarial, export.", no_args_is_help=True)
 
@@ -21,6 +21,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 Tokens = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
+Hears = Annotated[str | None, typer.Option("--teacher", help="Encoder that hears the words of a swapped S (swapped=2): a folder or a Hub name.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 
@@ -153,6 +154,7 @@ def reconstruct(
     tokens: Tokens = None,
     trained: Annotated[bool, typer.Option("--trained", help="The codec's P, G and decoder are trained already: train them further.")] = False,
     start: Annotated[Path | None, typer.Option(help="Reconstruction run to start from, in another folder than it.")] = None,
+    teacher: Hears = None,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
     device: Device = None,
@@ -172,8 +174,8 @@ def reconstruct(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    held = averaged_state(start) if start else None
-    train_reconstruction(loaded, maker, output, chosen, run, device=place, trained=trained, start=held)
+    held, hears = averaged_state(start) if start else None, open_teacher(teacher, place)
+    train_reconstruction(loaded, maker, output, chosen, run, device=place, trained=trained, start=held, teacher=hears)
     typer.echo(f"reconstruction run: {output}")
 
 
@@ -185,6 +187,7 @@ def adversarial(
     pitch: PitchFolder,
     tokens: Annotated[Path, typer.Option(help="Folder with the pool's semantic tokens: the one that `unitoken train codebook` wrote.")],
     minutes: Minutes = 60.0,
+    teacher: Hears = None,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
     config: Config = None,
@@ -204,7 +207,8 @@ def adversarial(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    train_adversarial(loaded, maker, output, chosen, shared, device=place, start=averaged_state(run))
+    hears = open_teacher(teacher, place)
+    train_adversarial(loaded, maker, output, chosen, shared, device=place, start=averaged_state(run), teacher=hears)
     typer.echo(f"adversarial run: {output}")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..train.examples import ExampleMaker, ReconstructionSettings
     from ..train.pool import Pool, Utterance
     from ..train.run import RunSettings
+    from ..train.teachers import Teacher
 
 
 def open_pool(pool: Path, held_out: Path | None) -> "tuple[Pool, list[Utterance], list[Utterance]]":
@@ -33,6 +34,13 @@ def find_device(given: str | None) -> "torch.device":
 
     found = parallel.start()
     return found if given in (None, found.type) else torch.device(given)  # `cuda` is each process's own GPU
+
+
+def open_teacher(name: str | None, device: "torch.device") -> "Teacher | None":
+    """Return the teacher of that name, if one is given."""
+    from ..train.teachers import load_teacher
+
+    return load_teacher(name, device=device) if name else None
 
 
 def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float, compile: bool) -> "tuple[RunSettings, list[str]]":

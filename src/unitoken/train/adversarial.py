@@ -16,6 +16,7 @@ from .loop import adamw, descend, run_loop
 from .reconstruction import Reconstructor
 from .record import keep_record
 from .run import RunSettings
+from .teachers import Teacher
 
 LOSSES = ("hinge", "least_squares")
 
@@ -67,12 +68,13 @@ class Adversary(nn.Module):
         codec: the generator's codec, with the weights of the reconstruction stage.
         settings: of the stage.
         autocast: bfloat16 for encoders, decoder and discriminators.
+        teacher: see `Reconstructor`.
     """
 
-    def __init__(self, codec: Codec, settings: AdversarialSettings, *, autocast: bool = True) -> None:
+    def __init__(self, codec: Codec, settings: AdversarialSettings, *, autocast: bool = True, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.settings, self.autocast, self.sample_rate = settings, autocast, codec.config.sample_rate
-        self.rebuilder = Reconstructor(codec, settings.reconstruction, autocast=autocast)
+        self.rebuilder = Reconstructor(codec, settings.reconstruction, autocast=autocast, teacher=teacher)
         self.discriminators = Discriminators(settings.discriminators)
         if settings.decoder_only:
             for part in (codec.residual, codec.global_encoder, codec.pooling, codec.global_out, codec.quantizer_p, codec.quantizer_g):
@@ -118,6 +120,7 @@ def train_adversarial(
     *,
     device: torch.device | str = "cpu",
     start: Mapping[str, Tensor] | None = None,
+    teacher: Teacher | None = None,
 ) -> Codec:
     """Train P, G and the decoder against discriminators for a while, or go on with the run in `folder`.
 
@@ -129,6 +132,7 @@ def train_adversarial(
         run: time box, learning rate, log.
         device: where to train.
         start: see `Reconstructor.warm_start`: averaged weights of the reconstruction run.
+        teacher: see `Reconstructor`.
 
     Returns:
         the codec with averaged weights.
@@ -141,7 +145,7 @@ def train_adversarial(
     keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
-    module = Adversary(codec, settings, autocast=run.autocast).to(device)
+    module = Adversary(codec, settings, autocast=run.autocast, teacher=teacher).to(device)
     module.rebuilder.warm_start(start)
     if run.compile:
         module.rebuilder.compile_parts()

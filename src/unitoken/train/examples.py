@@ -11,7 +11,6 @@ from ..config import CodecConfig
 from ..errors import TrainError
 from .augment import Perturbation
 from .batches import samples_of
-from .features import FeatureCache
 from .noise import NoiseBank
 from .pitch import HOP as PITCH_HOP
 from .pitch import PitchCache
@@ -36,12 +35,11 @@ class ReconstructionSettings:
         true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality (design note 0003).
-        learn_s: train the semantic encoder and its codebook too, held to the teacher's features by the loss `teach`.
-        perturbation_s: of the semantic encoder's input where it is trained: what S is not to hold.
-        heard: utterances of each step whose decoded waveform the teacher hears, for the loss `heard`.
+        swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
+            hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
         entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
         weights: of the losses; `entropy` (for each bit off the target) is TF-Codec's 0.01 times 0.04; `guess` is that of a network that
-            foretells P from S, see `Redundancy`; `teach`, `commit_s` and `entropy_s` count where S is trained, `heard` where the teacher hears.
+            foretells P from S, see `Redundancy`.
     """
 
     batch: int = 12
@@ -52,9 +50,7 @@ class ReconstructionSettings:
     drop_g: float = 0.03
     true_f0: float = 0.3
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
-    learn_s: bool = False
-    perturbation_s: Perturbation = field(default_factory=lambda: Perturbation(1.3, 1.15, 6.0, 2.0, 0.0, 0.7))
-    heard: int = 0
+    swapped: int = 0
     entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
         ("mel", 1.0),
@@ -65,11 +61,13 @@ class ReconstructionSettings:
         ("energy", 0.1),
         ("guess", 1.0),
         ("redundancy", 0.2),
-        ("teach", 0.15),
-        ("commit_s", 0.4),
-        ("entropy_s", 4e-4),
-        ("heard", 0.05),
+        ("swapped", 0.03),
     )
+
+    def __post_init__(self) -> None:
+        """Check the number of swapped utterances."""
+        if self.swapped and not 2 <= self.swapped <= self.batch:
+            raise TrainError(f"swapped must be 0, or from 2 to the batch of {self.batch}, got {self.swapped}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ class Example:
         clean: float32 `(batch, samples)`, what is to be rebuilt, zero behind an utterance's end.
         degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation.
         samples: int64 `(batch,)`, valid samples of each row.
-        tokens: int64 `(batch, frames of S, 1)`; of the semantic encoder as it was before this stage.
-        features: the teacher's of the clean utterances, float32 `(batch, frames of S, dim)`, where S is trained; None elsewhere.
+        tokens: int64 `(batch, frames of S, 1)`.
         reference: float32 `(batch, reference samples)` for the global encoder.
         reference_samples: int64 `(batch,)`.
         pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
@@ -92,7 +89,6 @@ class Example:
     degraded: Tensor
     samples: Tensor
     tokens: Tensor
-    features: Tensor | None
     reference: Tensor
     reference_samples: Tensor
     pitch: Tensor
@@ -111,10 +107,9 @@ class ExampleMaker:
         settings: crop sizes.
         noise: for P's input; None for clean input.
         seed: of the order.
-        features: the teacher's of the pool; needed where S is trained.
 
     Raises:
-        TrainError: if features are missing, or the codec's sample rate is not the pool's, or its decoder's hop not that of the pitch.
+        TrainError: if the codec's sample rate is not the pool's, or its decoder's hop not that of the pitch.
     """
 
     def __init__(
@@ -127,15 +122,11 @@ class ExampleMaker:
         settings: ReconstructionSettings,
         noise: NoiseBank | None,
         seed: int,
-        features: FeatureCache | None = None,
     ) -> None:
         pool.check_rate(config)
         if config.decoder.hop != PITCH_HOP:
             raise TrainError(f"the decoder's hop is {config.decoder.hop} samples, pitch is known every {PITCH_HOP}; make the hop {PITCH_HOP}")
-        if settings.learn_s and features is None:
-            raise TrainError("S is to be trained (learn_s), but there are no teacher's features; give the folder that unitoken train features wrote")
         self.audio, self.tokens, self.pitch, self.noise = AudioStore(pool), tokens, pitch, noise
-        self.features = features if settings.learn_s else None
         self.config, self.settings, self.seed = config, settings, seed
         self.sampler, self.sources = SpeakerSampler(utterances, sources=pool.sources, seed=seed), pool.sources
         self.by_speaker = dict[tuple[str, str], list[Utterance]]()
@@ -148,12 +139,11 @@ class ExampleMaker:
         moved = copy.copy(self)
         moved.audio, moved.tokens, moved.pitch = self.audio.to(device), self.tokens.to(device), self.pitch.to(device)
         moved.noise = self.noise.to(device) if self.noise else None
-        moved.features = self.features.to(device) if self.features else None
         return moved
 
     def make(self, step: int) -> Example:
         """Return the example of one step; the same step gives the same example."""
-        hop, hop_s, settings, rate = self.config.hop, self.config.hop_s, self.settings, self.config.sample_rate
+        hop, settings, rate = self.config.hop, self.settings, self.config.sample_rate
         device, random = self.audio.data.device, np.random.default_rng((self.seed, 7, step))
         crops = self.sampler.draw(step, settings.batch, int(settings.seconds * rate) // hop * hop, hop)
         references = [self._reference(crop.utterance, random) for crop in crops]
@@ -164,8 +154,7 @@ class ExampleMaker:
             clean=clean,
             degraded=self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean,
             samples=samples,
-            tokens=self.tokens.crop(crops, width // hop_s).unsqueeze(-1),
-            features=self.features.crop(crops, width // hop_s).float() if self.features else None,
+            tokens=self.tokens.crop(crops, width // self.config.hop_s).unsqueeze(-1),
             reference=self.audio.crop(references, longest),
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),

@@ -1,71 +1,33 @@
-"""Holding S to the teacher while it is trained with the decoder, and letting the teacher hear what is decoded."""
+"""A frozen teacher hears what is decoded: it is to hear the words that are in S.
 
-from dataclasses import dataclass
+Comparing waveforms in the features of a frozen speech encoder is the idea of LM-SPT's semantic-only resynthesis and of perceptual losses before it.
+"""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .quantizers import build_trainer, masked_mean
-from .targets import Projection
+from .batches import frame_mask
+from .quantizers import masked_mean
 from .teachers import Teacher
 
-
-def share_of_variance(found: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Return the squared error as a share of the target's variance in the batch: 1 for a guess that knows nothing but the mean.
-
-    Args:
-        found: `(batch, frames, dim)`.
-        target: of the same shape.
-        mask: float32 `(batch, frames, 1)`: one on valid frames.
-    """
-    target = target.float()
-    mean = (target * mask).sum((0, 1)) / mask.sum().clamp_min(1)
-    return masked_mean((found.float() - target) ** 2, mask) / masked_mean((target - mean) ** 2, mask).clamp_min(1e-6)
+LEAST = 1e-4  # standard deviation below which a feature says nothing
 
 
-@dataclass(frozen=True)
-class Listener:
-    """A teacher and what of its features counts.
+def heard_error(teacher: Teacher, decoded: Tensor, clean: Tensor, samples: Tensor) -> Tensor:
+    """Return how far what a teacher hears in decoded speech is from what it hears in clean speech, with gradients to the decoded one only.
 
-    Attributes:
-        teacher: of the semantic stage.
-        projection: of its features to the semantic latent, as the codebook stage left it.
-    """
-
-    teacher: Teacher
-    projection: Projection
-
-    def hear(self, waveform: Tensor) -> Tensor:
-        """Return float32 targets `(batch, teacher frames, dim)` of float32 `(batch, samples)` at 16 kHz, with gradients to the waveform."""
-        return self.projection(self.teacher.features(waveform, padding=0))
-
-
-class SemanticTrainer(nn.Module):
-    """Trains a semantic encoder and its codebook that are trained already, together with a decoder.
-
-    From S's codewords a linear map, which starts as identity, must tell the teacher's features, so that S goes on holding words whatever the decoder
-    asks of it (the idea of SpeechTokenizer, Zhang et al., arXiv 2308.16692, section 3.2: distillation on what is quantized).
+    The error of each feature is divided by its standard deviation over the clean batch, so that 1 is as far as guessing the mean would be.
 
     Args:
-        quantizer: of S.
-        dim: of its latent.
-        entropy: target of rate control, see `GumbelTrainer`.
+        teacher: of 16 kHz speech.
+        decoded: float32 `(batch, samples)`.
+        clean: float32 `(batch, samples)`.
+        samples: int64 `(batch,)`: how many of them are speech.
     """
-
-    def __init__(self, quantizer: nn.Module, dim: int, entropy: float = 0.95) -> None:
-        super().__init__()
-        self.trainer = build_trainer(quantizer, entropy)
-        self.head = nn.Linear(dim, dim)
-        nn.init.eye_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def warm_start(self) -> None:
-        """Let the averages start from the codebook as it is."""
-        self.trainer.warm_start()
-
-    def forward(self, latent: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return codewords, float32 `(batch, frames, dim)` with gradients to the latent, and the losses `teach`, `commit_s` and `entropy_s`."""
-        quantized = self.trainer(latent, mask)
-        with torch.autocast(latent.device.type, enabled=False):
-            teach = share_of_variance(self.head(quantized.codewords), target, mask)
-        return quantized.codewords, {"teach": teach, "commit_s": quantized.commitment, "entropy_s": quantized.entropy}
+    with torch.no_grad():
+        target = teacher.features(clean, padding=0)
+        mask = frame_mask(samples, target.shape[1], 16000 // teacher.frame_rate)
+        frames = mask.sum().clamp_min(1)
+        mean = (target * mask).sum((0, 1)) / frames
+        spread = (((target - mean) ** 2 * mask).sum((0, 1)) / frames).sqrt().clamp_min(LEAST)
+    return masked_mean(((teacher.features(decoded, padding=0) - target) / spread) ** 2, mask)

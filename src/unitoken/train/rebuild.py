@@ -8,12 +8,12 @@ import torch
 from ..model.codec import Codec
 from . import parallel
 from .examples import ExampleMaker, ReconstructionSettings
-from .listening import Listener
 from .loop import adamw, descend, run_loop
 from .quantizers import AveragingTrainer
 from .reconstruction import Reconstructor
 from .record import keep_record
 from .run import RunSettings
+from .teachers import Teacher
 
 
 def train_reconstruction(
@@ -26,9 +26,9 @@ def train_reconstruction(
     device: torch.device | str = "cpu",
     trained: bool = False,
     start: Mapping[str, torch.Tensor] | None = None,
-    listener: Listener | None = None,
+    teacher: Teacher | None = None,
 ) -> Codec:
-    """Train P, G and the decoder, and S too where the settings say so, for a while, or go on with the run in `folder`.
+    """Train P, G and the decoder around the codec's semantic tokens for a while, or go on with the run in `folder`.
 
     Args:
         codec: with a trained semantic encoder and codebook; trained in place.
@@ -39,7 +39,7 @@ def train_reconstruction(
         device: where to train.
         trained: the codec's P, G and decoder are trained already and are trained further.
         start: see `Reconstructor.warm_start`: averaged weights of the run that trained them.
-        listener: see `Reconstructor`.
+        teacher: see `Reconstructor`.
 
     Returns:
         the codec with averaged weights.
@@ -51,7 +51,7 @@ def train_reconstruction(
     keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
-    module = Reconstructor(codec, settings, autocast=run.autocast, listener=listener).to(device)
+    module = Reconstructor(codec, settings, autocast=run.autocast, teacher=teacher).to(device)
     if trained or start is not None:
         module.warm_start(start)
     if run.compile:

@@ -1,6 +1,7 @@
-"""Stage 1: P, G and the decoder learn to rebuild speech around semantic tokens that stay as they are, or are slowly trained with them."""
+"""Stage 1: P, G and the decoder learn to rebuild speech around semantic tokens that stay as they are."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,34 +14,36 @@ from ..model.pitch import make_source
 from .augment import perturb
 from .batches import frame_mask
 from .examples import Example, ReconstructionSettings
-from .listening import Listener, SemanticTrainer, share_of_variance
+from .listening import heard_error
 from .losses import SpectralLoss, voiced_loss
 from .pitch import HOP as PITCH_HOP
 from .quantizers import build_trainer, masked_mean
 from .redundancy import Redundancy
+from .teachers import Teacher
 
 
 class Reconstructor(nn.Module):
     """The codec with what only training needs: quantizer trainers, an energy head of P, the network that foretells P, losses.
 
+    The semantic encoder and codebook get no gradient.
+
     Args:
         codec: what is trained.
-        settings: dropouts, perturbation and weights; without `learn_s` the semantic encoder and codebook stay as they are.
+        settings: dropouts, perturbation and weights.
         autocast: bfloat16 for encoders and decoder.
-        listener: the teacher, and the targets it gives; needed where S is trained or decoded speech is heard.
+        teacher: hears the words of utterances with a swapped S; needed where there are such.
 
     Raises:
         TrainError: if it is missing.
     """
 
-    def __init__(self, codec: Codec, settings: ReconstructionSettings, *, autocast: bool = True, listener: Listener | None = None) -> None:
+    def __init__(self, codec: Codec, settings: ReconstructionSettings, *, autocast: bool = True, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.codec, self.settings, self.autocast, self.listener = codec, settings, autocast, listener
-        if listener is None and (settings.learn_s or settings.heard):
-            raise TrainError("S is to be trained or decoded speech heard (learn_s, heard), but there is no teacher; give the one of the features")
-        codec.semantic.requires_grad_(settings.learn_s)
-        codec.quantizer_s.requires_grad_(False)
-        self.semantic = SemanticTrainer(codec.quantizer_s, codec.config.semantic.quantizer.dim, settings.entropy) if settings.learn_s else None
+        self.codec, self.settings, self.autocast, self.teacher = codec, settings, autocast, teacher if settings.swapped else None
+        if teacher is None and settings.swapped:
+            raise TrainError("words are to follow a swapped S (swapped), but there is no teacher to hear them; give one, such as the teacher of S")
+        for module in (codec.semantic, codec.quantizer_s):
+            module.requires_grad_(False)
         self.trainer_p = build_trainer(codec.quantizer_p, settings.entropy)
         self.trainer_g = build_trainer(codec.quantizer_g, settings.entropy)
         self.steps = codec.config.hop_p // PITCH_HOP
@@ -53,27 +56,25 @@ class Reconstructor(nn.Module):
         codec, device = self.codec, example.clean.device
         batch, samples = example.clean.shape
         with torch.no_grad():
-            magnitudes = codec.front_end.magnitudes(example.degraded)
-            features = codec.front_end.compress(perturb(magnitudes, self.settings.perturbation, generator))
+            features = codec.front_end.compress(perturb(codec.front_end.magnitudes(example.degraded), self.settings.perturbation, generator))
             reference = codec.front_end(example.reference)
         mask_p = frame_mask(example.samples, samples // codec.config.hop_p, codec.config.hop_p)
         hop_g = codec.config.front_end.hop * codec.config.global_.encoder.stride
         mask_g = frame_mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
-        s, losses = self._semantic(example, magnitudes, generator)
+        s = codec.quantizer_s.dequantize(example.tokens)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            latent_p = codec.residual(features, mask_p, s.detach() if codec.config.p_hears_s else None)
+            latent_p = codec.residual(features, mask_p, s if codec.config.p_hears_s else None)
             frames_g = codec.global_encoder(reference, mask_g)
         latent_g = codec.global_latent(codec.global_statistics(frames_g.float(), mask_g))
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))
         decoded, losses_f0 = self._decode(example, s, p.codewords, g.codewords[:, 0], generator)
         mask = (torch.arange(samples, device=device)[None] < example.samples[:, None]).float()
-        losses |= self.spectral(decoded, example.clean, mask, example.limits)
+        losses = self.spectral(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.commitment + g.commitment, "entropy": p.entropy + g.entropy, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
-        losses |= self._redundancy(s.detach(), p.codewords, mask_p)
-        if self.listener and self.settings.heard:
-            losses["heard"] = self._heard(self.listener, example, decoded)
+        losses |= self._redundancy(s, p.codewords, mask_p)
+        losses["swapped"] = self._swapped(example, s, p.codewords.detach(), g.codewords[:, 0].detach(), generator)
         return losses, decoded, mask
 
     def warm_start(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -87,8 +88,6 @@ class Reconstructor(nn.Module):
         """
         self.trainer_p.warm_start()
         self.trainer_g.warm_start()
-        if self.semantic:
-            self.semantic.warm_start()
         if state is not None:
             try:
                 self.load_state_dict(dict(state))
@@ -97,35 +96,26 @@ class Reconstructor(nn.Module):
 
     def compile_parts(self) -> None:
         """Compile the encoders that are trained and the decoder's blocks; names and values of weights stay as they are."""
-        for encoder in (self.codec.residual, self.codec.global_encoder, *([self.codec.semantic] if self.semantic else [])):
+        for encoder in (self.codec.residual, self.codec.global_encoder):
             encoder.compile()
         setattr(self.codec.decoder, "spectrum", torch.compile(self.codec.decoder.spectrum))  # noqa: B010  (no attribute of the class is meant)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
-        """Return the weighted sum of the losses; those of a part that is off are missing."""
-        return torch.stack([weight * losses[name] for name, weight in self.settings.weights if name in losses]).sum()
+        """Return the weighted sum of the losses."""
+        return torch.stack([weight * losses[name] for name, weight in self.settings.weights]).sum()
 
-    def _semantic(self, example: Example, magnitudes: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the codewords of S, `(batch, frames of S, dim)`, and the losses that hold a trained S to the teacher."""
-        codec = self.codec
-        if self.semantic is None or self.listener is None or example.features is None:
-            return codec.quantizer_s.dequantize(example.tokens), {}
-        mask = frame_mask(example.samples, example.tokens.shape[1], codec.config.hop_s)
-        with torch.no_grad():
-            features = codec.front_end.compress(perturb(magnitudes, self.settings.perturbation_s, generator))
-        with torch.autocast(magnitudes.device.type, torch.bfloat16, enabled=self.autocast):
-            latent = codec.semantic(features, mask)
-        return self.semantic(latent.float(), self.listener.projection(example.features), mask)
-
-    def _heard(self, listener: Listener, example: Example, decoded: Tensor) -> Tensor:
-        """Return how far what the teacher hears in decoded speech is from what it hears in the clean utterance."""
-        rows = slice(0, self.settings.heard)
-        with torch.autocast(decoded.device.type, torch.bfloat16, enabled=self.autocast):
-            ours = listener.hear(decoded[rows])
-            with torch.no_grad():
-                theirs = listener.hear(example.clean[rows])
-        mask = frame_mask(example.samples[rows], ours.shape[1], 16000 // listener.teacher.frame_rate)
-        return share_of_variance(ours, theirs, mask)
+    def _swapped(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
+        """Decode the last utterances with the S of another of them; return how far the teacher is from hearing its words, 0 without a teacher."""
+        if self.teacher is None:
+            return s.new_zeros(())
+        rows = slice(len(s) - self.settings.swapped, len(s))
+        other = torch.roll(torch.arange(len(s))[rows], 1).to(s.device)
+        samples = torch.minimum(example.samples[rows], example.samples[other])
+        mixed = replace(example, clean=example.clean[rows], samples=samples, pitch=example.pitch[rows])
+        decoded, _ = self._decode(mixed, s[other], p[rows], g[rows], generator)
+        inside = torch.arange(decoded.shape[1], device=s.device) < samples[:, None]
+        with torch.autocast(s.device.type, torch.bfloat16, enabled=self.autocast):
+            return heard_error(self.teacher, decoded * inside, example.clean[other] * inside, samples)
 
     def _decode(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the waveform and the loss of the decoder's F0.
@@ -145,7 +135,7 @@ class Reconstructor(nn.Module):
             rest = torch.where(drop_p.unsqueeze(-1), decoder.null_p, p)
             local = decoder.local(s, rest, mask)
             condition = torch.where(drop_g, decoder.conditioning(None, batch), decoder.conditioning(g, batch))
-            log_f0, voice = decoder.pitch(s.detach(), rest, mask, condition)
+            log_f0, voice = decoder.pitch(s, rest, mask, condition)
             loss = voiced_loss(voice, log_f0, example.pitch, mask[..., 0])
             known, true_f0 = torch.isfinite(example.pitch), true_f0 | drop_p
             log_f0 = torch.where(true_f0 & known, example.pitch.nan_to_num(), log_f0.detach())
