@@ -170,6 +170,7 @@ def train(args):
         )
     held_out = [("--valid-speakers", LOCAL / HELD_OUT)]
     noise = [("--noise", LOCAL / "noise.tar")] if (LOCAL / "noise.tar").is_file() else []
+    hears = ("--teacher", LOCAL / "teacher") if (LOCAL / "teacher").is_dir() else ()
     timed = [option for pair in [*held_out, *noise] for option in pair] + ["--minutes", args.minutes]
     shared = [pool, "-o", run / args.stage, *device, *args.rest]
     if args.stage == "semantic":
@@ -178,9 +179,9 @@ def train(args):
     elif args.stage == "codebook":
         unitoken("codebook", run / "semantic", *shared, *(option for pair in held_out for option in pair))
     elif args.stage == "reconstruct":
-        unitoken("reconstruct", run / "codebook", *shared, "--pitch", pool, *timed)
+        unitoken("reconstruct", run / "codebook", *shared, "--pitch", pool, *timed, *hears)
     else:
-        unitoken("adversarial", run / "reconstruct", *shared, "--pitch", pool, "--tokens", run / "codebook", *timed)
+        unitoken("adversarial", run / "reconstruct", *shared, "--pitch", pool, "--tokens", run / "codebook", *timed, *hears)
     send(argparse.Namespace(stage=args.stage, first=0, max_part_mb=args.max_part_mb))
 
 

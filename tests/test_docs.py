@@ -40,7 +40,7 @@ def blocks(text, language):
 
 def commands(start):
     """Return README's command lines that begin with some words, without them, split as a shell would."""
-    lines = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    lines = [line for block in blocks(README, "sh") for line in block.replace("\\\n", "").splitlines()]
     return [shlex.split(line, comments=True)[len(start.split()) :] for line in lines if line.startswith(f"{start} ")]
 
 
