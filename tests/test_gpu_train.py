@@ -109,6 +109,7 @@ def modes(tmp_path, monkeypatch):
     """The script as a module, with folders of its own and small pieces."""
     for name in ("LOCAL", "OUT"):
         monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("gpu_train", SCRIPT.with_suffix(".py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
