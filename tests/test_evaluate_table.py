@@ -40,6 +40,9 @@ class FakeAsr:
     def __init__(self):
         self.languages = []
 
+    def knows(self, language):
+        return language in {"en", "de", "ar"}
+
     def transcribe(self, waveform, language):
         self.languages.append(language)
         return "The cat said no." if waveform.abs().max() > 0.3 else "The cat no no no no no no."
@@ -117,6 +120,14 @@ def test_the_recogniser_is_asked_once_an_original_and_never_in_arabic(manifest):
     asr = FakeAsr()
     evaluate(manifest, [Original(), TokenizerCodec(FakeTokenizer(), drop_p=True)], metrics=["words"], asr=asr)
     assert asr.languages == ["en", "en", "de", "de"]
+
+
+def test_words_in_a_language_unknown_to_the_recogniser_are_left_out(manifest, monkeypatch):
+    asr = FakeAsr()
+    monkeypatch.setattr(asr, "knows", lambda language: language == "de")
+    report = evaluate(manifest, [Original()], metrics=["words"], asr=asr)
+    assert asr.languages == ["de"]
+    assert [row.errors["self_cer"] is None for row in report.rows] == [True, True, False]
 
 
 def test_markdown(report):

@@ -86,6 +86,8 @@ def test_the_corpus_figure_weighs_by_length():
 class FakeWhisper:
     """Stands for `faster_whisper.WhisperModel`; says how long each window's sound is."""
 
+    supported_languages = ("en", "de")
+
     def __init__(self):
         self.calls = []
 
@@ -105,6 +107,11 @@ def test_whisper_hears_windows_of_thirty_seconds(samples, text):
         assert options["beam_size"] == 1
         assert options["temperature"] == 0.0
         assert options["condition_on_previous_text"] is False
+
+
+def test_whisper_knows_the_languages_of_its_model():
+    whisper = CachedTranscriber(WhisperTranscriber(FakeWhisper(), "fake"))
+    assert [whisper.knows(language) for language in ("en", "de", "hsb", "")] == [True, True, False, False]
 
 
 def test_load_whisper_asks_for_int8_and_threads(monkeypatch, tmp_path):

@@ -160,6 +160,10 @@ class Echo:
 
     name: str = "echo"
     heard: list = field(default_factory=list)
+    language: str = "en"
+
+    def knows(self, language):
+        return language == self.language
 
     def transcribe(self, waveform, language):
         self.heard.append((len(waveform), language))
@@ -184,6 +188,12 @@ def test_validation_measures_clips_spread_over_the_list(pool):
         distances.append(mel_distance(wave, tokenizer.decode(tokenizer.encode(wave, sample_rate=16000))))
     assert result["mel_db"] == pytest.approx(sum(distances) / 3)
     assert validate(tokenizer, pool, pool.utterances, limit=3) == {key: value for key, value in result.items() if key != "self_cer"}
+
+
+def test_validation_leaves_out_words_of_languages_that_the_recogniser_does_not_know(pool):
+    asr = Echo(language="de")
+    assert validate(make_codec(), pool, pool.utterances, limit=2, asr=asr)["self_cer"] is None
+    assert asr.heard == []
 
 
 class Perfect(Tokenizer):

@@ -125,7 +125,7 @@ def _transcriber(asr: str | os.PathLike[str] | Transcriber | None, threads: int)
 
 def _reference(clip: Clip, judges: _Judges) -> _Reference:
     waveform, _ = load_audio(clip.path, sample_rate=SAMPLE_RATE)
-    spoken = judges.words is not None and clip.language not in NOT_TRANSCRIBED
+    spoken = judges.words is not None and clip.language not in NOT_TRANSCRIBED and judges.words.knows(clip.language)
     return _Reference(
         clip,
         waveform,

@@ -25,6 +25,10 @@ class Transcriber(Protocol):
 
     name: str
 
+    def knows(self, language: str) -> bool:
+        """Say whether it writes down a language, given as its ISO 639 code."""
+        ...
+
     def transcribe(self, waveform: Tensor, language: str) -> str:
         """Return the words of float32 `(samples,)` at 16 kHz, spoken in `language` (ISO 639-1)."""
         ...
@@ -43,6 +47,10 @@ class WhisperTranscriber:
     def __init__(self, model: Any, name: str) -> None:
         self.model = model
         self.name = name
+
+    def knows(self, language: str) -> bool:
+        """Say whether the model has a token for a language; an English-only model has one for English."""
+        return language in self.model.supported_languages
 
     def transcribe(self, waveform: Tensor, language: str) -> str:
         """Return the words; see `Transcriber.transcribe`."""
@@ -146,6 +154,10 @@ class CachedTranscriber:
         self.transcriber = transcriber
         self.name = transcriber.name
         self._last: tuple[Tensor, str, str] | None = None
+
+    def knows(self, language: str) -> bool:
+        """See `Transcriber.knows`."""
+        return self.transcriber.knows(language)
 
     def remember(self, waveform: Tensor, language: str) -> str:
         """Transcribe an original and keep the result until the next one."""

@@ -73,7 +73,7 @@ def _measure(original: Tensor, decoded: Tensor, language: str, asr: Transcriber 
         sums.mel.append(distance)
     if (correlation := compare_f0(track_f0(original), track_f0(decoded)).f0_correlation) is not None:
         sums.pitch.append(correlation)
-    if asr is not None:
+    if asr is not None and asr.knows(language):
         said, heard = asr.transcribe(original, language), asr.transcribe(decoded, language)
         if (errors := count_errors(said, heard, "char")) is not None:
             sums.errors.append(errors)
