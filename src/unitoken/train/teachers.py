@@ -34,7 +34,8 @@ class Teacher(Protocol):
     def features(self, waveform: Tensor, padding: int = PADDING) -> Tensor:
         """Return float32 `(batch, frames, dim)` for float32 `(batch, samples)` at 16 kHz in [-1, 1]; `frames = samples * frame_rate // 16000`.
 
-        Weights get no gradient, the waveform does. `padding` samples of silence are put behind it.
+        Weights get no gradient, the waveform does. `padding` samples of silence are put behind it; without any, an
+        encoder whose frames are wider than their hop (wav2vec 2.0, HuBERT, WavLM) gives a frame or two less.
         """
         ...
 
