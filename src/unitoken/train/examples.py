@@ -37,6 +37,8 @@ class ReconstructionSettings:
             voice follow G, at some cost in quality (design note 0003).
         swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
+        voices: utterances of each step, 2 or more, that are decoded once more with the G of another one of them; the decoder learns that F0 keeps its
+            course at that one's height, and that the global encoder hears that one's voice, so that voices follow G where P contradicts. 0 for none.
         entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
         weights: of the losses; `entropy` (for each bit off the target) is TF-Codec's 0.01 times 0.04; `guess` is that of a network that
             foretells P from S, see `Redundancy`.
@@ -51,6 +53,7 @@ class ReconstructionSettings:
     true_f0: float = 0.3
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
     swapped: int = 0
+    voices: int = 0
     entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
         ("mel", 1.0),
@@ -62,12 +65,15 @@ class ReconstructionSettings:
         ("guess", 1.0),
         ("redundancy", 0.2),
         ("swapped", 0.03),
+        ("height", 0.2),
+        ("voice", 0.02),
     )
 
     def __post_init__(self) -> None:
-        """Check the number of swapped utterances."""
-        if self.swapped and not 2 <= self.swapped <= self.batch:
-            raise TrainError(f"swapped must be 0, or from 2 to the batch of {self.batch}, got {self.swapped}")
+        """Check the numbers of utterances that swap a stream."""
+        for name, number in (("swapped", self.swapped), ("voices", self.voices)):
+            if number and not 2 <= number <= self.batch:
+                raise TrainError(f"{name} must be 0, or from 2 to the batch of {self.batch}, got {number}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,7 @@ class Example:
         reference: float32 `(batch, reference samples)` for the global encoder.
         reference_samples: int64 `(batch,)`.
         pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
+        height: float32 `(batch,)`, median log-F0 of the whole utterance, NaN without voice.
         limits: float32 `(batch,)`, Hz.
     """
 
@@ -92,6 +99,7 @@ class Example:
     reference: Tensor
     reference_samples: Tensor
     pitch: Tensor
+    height: Tensor
     limits: Tensor
 
 
@@ -158,6 +166,7 @@ class ExampleMaker:
             reference=self.audio.crop(references, longest),
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),
+            height=torch.tensor([self.pitch.heights[crop.utterance.path] for crop in crops]).to(device, non_blocking=True),
             limits=band_limits(self.sources, [crop.utterance.source for crop in crops]).to(device, non_blocking=True),
         )
 

@@ -14,12 +14,15 @@ from ..model.pitch import make_source
 from .augment import perturb
 from .batches import frame_mask
 from .examples import Example, ReconstructionSettings
-from .listening import heard_error
+from .listening import heard_error, only_listening, voice_error
 from .losses import SpectralLoss, voiced_loss
 from .pitch import HOP as PITCH_HOP
 from .quantizers import build_trainer, masked_mean
 from .redundancy import Redundancy
 from .teachers import Teacher
+
+SAME_HEIGHT = 0.2
+"""Voices whose median log-F0 is less apart than this keep their own height: one speaker's height varies as much, and P may then be believed."""
 
 
 class Reconstructor(nn.Module):
@@ -59,13 +62,10 @@ class Reconstructor(nn.Module):
             features = codec.front_end.compress(perturb(codec.front_end.magnitudes(example.degraded), self.settings.perturbation, generator))
             reference = codec.front_end(example.reference)
         mask_p = frame_mask(example.samples, samples // codec.config.hop_p, codec.config.hop_p)
-        hop_g = codec.config.front_end.hop * codec.config.global_.encoder.stride
-        mask_g = frame_mask(example.reference_samples, example.reference.shape[1] // hop_g, hop_g)
         s = codec.quantizer_s.dequantize(example.tokens)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             latent_p = codec.residual(features, mask_p, s if codec.config.p_hears_s else None)
-            frames_g = codec.global_encoder(reference, mask_g)
-        latent_g = codec.global_latent(codec.global_statistics(frames_g.float(), mask_g))
+        latent_g = self._voice(reference, example.reference_samples)
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))
         decoded, losses_f0 = self._decode(example, s, p.codewords, g.codewords[:, 0], generator)
@@ -74,7 +74,9 @@ class Reconstructor(nn.Module):
         losses |= {"commit": p.commitment + g.commitment, "entropy": p.entropy + g.entropy, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(s, p.codewords, mask_p)
-        losses["swapped"] = self._swapped(example, s, p.codewords.detach(), g.codewords[:, 0].detach(), generator)
+        p_fixed, g_fixed = p.codewords.detach(), g.codewords[:, 0].detach()
+        losses["swapped"] = self._swapped(example, s, p_fixed, g_fixed, generator)
+        losses["height"], losses["voice"] = self._voices(example, s, p_fixed, g_fixed, latent_g, generator)
         return losses, decoded, mask
 
     def warm_start(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -116,6 +118,34 @@ class Reconstructor(nn.Module):
         inside = torch.arange(decoded.shape[1], device=s.device) < samples[:, None]
         with torch.autocast(s.device.type, torch.bfloat16, enabled=self.autocast):
             return heard_error(self.teacher, decoded * inside, example.clean[other] * inside, samples)
+
+    def _voice(self, features: Tensor, samples: Tensor) -> Tensor:
+        """Return the latent of G, float32 `(batch, dim)`, of log-mel frames."""
+        codec = self.codec
+        hop = codec.config.front_end.hop * codec.config.global_.encoder.stride
+        mask = frame_mask(samples, features.shape[1] * codec.config.front_end.hop // hop, hop)
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.autocast):
+            frames = codec.global_encoder(features, mask)
+        return codec.global_latent(codec.global_statistics(frames.float(), mask))
+
+    def _voices(self, example: Example, s: Tensor, p: Tensor, g: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Decode the first utterances with the G of another of them; return the loss of the F0 and how far the voice that is heard is from that G's.
+
+        F0 is to keep its course at the other's height; at its own where they are nearly the same, or one of the two has no voice.
+        """
+        rows = slice(0, self.settings.voices)
+        if not self.settings.voices:
+            return s.new_zeros(()), s.new_zeros(())
+        other = torch.roll(torch.arange(self.settings.voices), 1).to(s.device)
+        shift = (example.height[other] - example.height[rows]).nan_to_num()
+        shift = torch.where(shift.abs() < SAME_HEIGHT, 0, shift)
+        mixed = replace(example, clean=example.clean[rows], samples=example.samples[rows], pitch=example.pitch[rows] + shift[:, None])
+        decoded, height = self._decode(mixed, s[rows], p[rows], g[other], generator)
+        inside = torch.arange(decoded.shape[1], device=s.device) < mixed.samples[:, None]
+        codec = self.codec
+        with only_listening(codec.global_encoder, codec.pooling, codec.global_out):
+            heard = self._voice(codec.front_end(decoded.float() * inside), mixed.samples)
+        return height, voice_error(heard, latent[other], latent[rows])
 
     def _decode(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the waveform and the loss of the decoder's F0.
