@@ -23,6 +23,7 @@ PRESETS: dict[str, CodecConfig] = {
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
         decoder=DecoderConfig(dim=384),
+        p_hears_s=2,
     ),
     "base": CodecConfig(
         name="base",
@@ -30,6 +31,7 @@ PRESETS: dict[str, CodecConfig] = {
         residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
         global_=_global((192, 384, 384), (1, 2, 4)),
         decoder=DecoderConfig(1024, 10, 7, 3, 512),
+        p_hears_s=2,
     ),
 }
 

@@ -65,7 +65,7 @@ class ReconstructionSettings:
         ("guess", 1.0),
         ("redundancy", 0.2),
         ("swapped", 0.03),
-        ("height", 0.2),
+        ("height", 0.1),
         ("voice", 0.02),
     )
 
