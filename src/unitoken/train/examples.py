@@ -34,7 +34,7 @@ class ReconstructionSettings:
         drop_g: share of utterances decoded without G.
         true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
-            voice follow G, at some cost in quality (design note 0003).
+            voice follow G, at some cost in quality; `voices` does that without (design note 0003).
         swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
         voices: utterances of each step, 2 or more, that are decoded once more with the G of another one of them; the decoder learns that F0 keeps its
@@ -166,9 +166,14 @@ class ExampleMaker:
             reference=self.audio.crop(references, longest),
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),
-            height=torch.tensor([self.pitch.heights[crop.utterance.path] for crop in crops]).to(device, non_blocking=True),
+            height=self._height([crop.utterance for crop in crops]),
             limits=band_limits(self.sources, [crop.utterance.source for crop in crops]).to(device, non_blocking=True),
         )
+
+    def _height(self, utterances: list[Utterance]) -> Tensor:
+        """Return the median log-F0 of whole utterances, float32 `(batch,)`."""
+        longest = max(utterance.samples for utterance in utterances)
+        return self.pitch.crop([Crop(utterance, 0, utterance.samples) for utterance in utterances], -(-longest // PITCH_HOP)).nanmedian(1).values
 
     def _reference(self, utterance: Utterance, random: np.random.Generator) -> Crop:
         others = self.by_speaker.get(utterance.who, [])

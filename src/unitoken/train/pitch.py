@@ -25,9 +25,6 @@ class PitchCache(FrameStore):
         folder: what `compute_pitch` wrote.
         pool: the pool it was computed on.
 
-    Attributes:
-        heights: median log-F0 of each utterance, by path; NaN where there is no voice.
-
     Raises:
         TrainError: if the folder is no pitch cache, or of another pool.
     """
@@ -39,10 +36,7 @@ class PitchCache(FrameStore):
         logs = np.fromfile(path, dtype="<f2").astype(np.float32)
         if len(logs) != total:
             raise TrainError(f"{path} is damaged: {len(logs)} frames, the pool has {total}; make it again with: unitoken train pitch")
-        frames = np.where(logs > 0, logs, np.nan).astype(np.float32)
-        super().__init__(torch.from_numpy(frames), offsets, HOP, fill=math.nan)
-        spans = {u.path: frames[offsets[u.path] : offsets[u.path] + frames_for(u.samples, HOP)] for u in pool.utterances}
-        self.heights = {path: float(np.median(span[voiced])) if (voiced := np.isfinite(span)).any() else math.nan for path, span in spans.items()}
+        super().__init__(torch.from_numpy(np.where(logs > 0, logs, np.nan).astype(np.float32)), offsets, HOP, fill=math.nan)
 
 
 def compute_pitch(pool: Pool, folder: str | os.PathLike[str]) -> None:

@@ -65,18 +65,18 @@ class Reconstructor(nn.Module):
         s = codec.quantizer_s.dequantize(example.tokens)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             latent_p = codec.residual(features, mask_p, s if codec.config.p_hears_s else None)
-        latent_g = self._voice(reference, example.reference_samples)
+        latent_g = self._latent_g(reference, example.reference_samples)
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))
         decoded, losses_f0 = self._decode(example, s, p.codewords, g.codewords[:, 0], generator)
-        mask = (torch.arange(samples, device=device)[None] < example.samples[:, None]).float()
+        mask = frame_mask(example.samples, samples, 1)[..., 0]
         losses = self.spectral(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.commitment + g.commitment, "entropy": p.entropy + g.entropy, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(s, p.codewords, mask_p)
         p_fixed, g_fixed = p.codewords.detach(), g.codewords[:, 0].detach()
-        losses["swapped"] = self._swapped(example, s, p_fixed, g_fixed, generator)
-        losses["height"], losses["voice"] = self._voices(example, s, p_fixed, g_fixed, latent_g, generator)
+        losses["swapped"] = self._swapped_s(example, s, p_fixed, g_fixed, generator)
+        losses["height"], losses["voice"] = self._swapped_g(example, s, p_fixed, g_fixed, latent_g, generator)
         return losses, decoded, mask
 
     def warm_start(self, state: Mapping[str, Tensor] | None = None) -> None:
@@ -106,7 +106,7 @@ class Reconstructor(nn.Module):
         """Return the weighted sum of the losses."""
         return torch.stack([weight * losses[name] for name, weight in self.settings.weights]).sum()
 
-    def _swapped(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
+    def _swapped_s(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
         """Decode the last utterances with the S of another of them; return how far the teacher is from hearing its words, 0 without a teacher."""
         if self.teacher is None:
             return s.new_zeros(())
@@ -115,20 +115,20 @@ class Reconstructor(nn.Module):
         samples = torch.minimum(example.samples[rows], example.samples[other])
         mixed = replace(example, clean=example.clean[rows], samples=samples, pitch=example.pitch[rows])
         decoded, _ = self._decode(mixed, s[other], p[rows], g[rows], generator)
-        inside = torch.arange(decoded.shape[1], device=s.device) < samples[:, None]
+        inside = frame_mask(samples, decoded.shape[1], 1)[..., 0]
         with torch.autocast(s.device.type, torch.bfloat16, enabled=self.autocast):
             return heard_error(self.teacher, decoded * inside, example.clean[other] * inside, samples)
 
-    def _voice(self, features: Tensor, samples: Tensor) -> Tensor:
+    def _latent_g(self, features: Tensor, samples: Tensor) -> Tensor:
         """Return the latent of G, float32 `(batch, dim)`, of log-mel frames."""
         codec = self.codec
-        hop = codec.config.front_end.hop * codec.config.global_.encoder.stride
-        mask = frame_mask(samples, features.shape[1] * codec.config.front_end.hop // hop, hop)
+        stride = codec.config.global_.encoder.stride
+        mask = frame_mask(samples, features.shape[1] // stride, codec.config.front_end.hop * stride)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=self.autocast):
             frames = codec.global_encoder(features, mask)
         return codec.global_latent(codec.global_statistics(frames.float(), mask))
 
-    def _voices(self, example: Example, s: Tensor, p: Tensor, g: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _swapped_g(self, example: Example, s: Tensor, p: Tensor, g: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Decode the first utterances with the G of another of them; return the loss of the F0 and how far the voice that is heard is from that G's.
 
         F0 is to keep its course at the other's height; at its own where they are nearly the same, or one of the two has no voice.
@@ -141,10 +141,9 @@ class Reconstructor(nn.Module):
         shift = torch.where(shift.abs() < SAME_HEIGHT, 0, shift)
         mixed = replace(example, clean=example.clean[rows], samples=example.samples[rows], pitch=example.pitch[rows] + shift[:, None])
         decoded, height = self._decode(mixed, s[rows], p[rows], g[other], generator)
-        inside = torch.arange(decoded.shape[1], device=s.device) < mixed.samples[:, None]
-        codec = self.codec
+        codec, inside = self.codec, frame_mask(mixed.samples, decoded.shape[1], 1)[..., 0]
         with only_listening(codec.global_encoder, codec.pooling, codec.global_out):
-            heard = self._voice(codec.front_end(decoded.float() * inside), mixed.samples)
+            heard = self._latent_g(codec.front_end(decoded.float() * inside), mixed.samples)
         return height, voice_error(heard, latent[other], latent[rows])
 
     def _decode(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
