@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from torch.utils._device import _device_constructors as constructors
 
 from trainset import make_pool, make_teacher
 from unitoken.errors import MissingDependencyError, TrainError
@@ -62,6 +63,13 @@ def test_whisper_agrees_with_transformers_on_30_s(folders):
         assert (load_teacher(folders["whisper"], layer).features(wave)[0, :1390] - expected[0, :1390]).abs().max() < 1e-3
     with pytest.raises(TrainError, match=r"30\.0 s is longer"):
         ours.features(torch.zeros(1, 30 * 16000))
+
+
+def test_loading_a_teacher_leaves_torch_as_it_is(folders):
+    constructors.cache_clear()  # as in a process that has named no device yet
+    load_teacher(folders["whisper"])
+    with torch.device("meta"):
+        assert torch.linspace(0, 1, 3).device.type == "meta"
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path):

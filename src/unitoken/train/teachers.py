@@ -140,6 +140,8 @@ def load_teacher(name_or_path: str | os.PathLike[str], layer: int | None = None,
         import transformers
     except ImportError as error:
         raise missing_extra("a Hugging Face teacher", "teachers") from error
+    with torch.device("meta"):  # now torch lists its constructors; while transformers loads a model, torch.linspace is another one
+        torch.empty(0)
     name = os.fspath(name_or_path)
     config = transformers.AutoConfig.from_pretrained(name)
     label = os.path.basename(os.path.normpath(name))
