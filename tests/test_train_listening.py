@@ -15,6 +15,7 @@ from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.teachers import load_teacher
 
 SETTINGS = ReconstructionSettings(batch=4, seconds=0.4, reference_seconds=0.4, swapped=3, drop_p=0.0, drop_g=0.0, true_f0=0.0)
+HEARD = replace(SETTINGS, swapped=0, heard=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,12 @@ def maker(tmp_path_factory):
     pool = make_pool(root, 3, 2)
     tokens, pitch = make_tokens(make_codec(), pool, root / "tokens"), make_pitch(pool, root / "pitch")
     return ExampleMaker(pool, pool.utterances, tokens, pitch, TINY, SETTINGS, None, 0)
+
+
+def logged(folder, name):
+    """Return a column of a run's log."""
+    lines = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    return [float(line[lines[0].index(name)]) for line in lines[1:]]
 
 
 def noise(*shape, seed=0):
@@ -99,18 +106,38 @@ def test_words_are_those_of_the_s_that_was_swapped_in_and_the_decoder_alone_lear
     assert learns == {"decoder"}
 
 
+def test_own_words_are_heard_in_the_first_utterances_and_p_learns_too(maker, teacher):
+    module, example = Reconstructor(make_codec(), HEARD, autocast=False, teacher=teacher), maker.make(0)
+    example = replace(example, samples=torch.tensor([6400, 4800, 6400, 6400]))  # so the second's is not all its crop
+    losses, decoded, mask = module(example, torch.Generator().manual_seed(0))
+    expected = heard_error(teacher, (decoded * mask)[:2], (example.clean * mask)[:2], example.samples[:2])
+    torch.testing.assert_close(losses["heard"], expected)
+    assert float(losses["swapped"]) == 0
+    losses["heard"].backward()
+    learns = {name.split(".")[1] for name, weight in module.named_parameters() if weight.grad is not None and weight.grad.any()}
+    assert learns == {"decoder", "residual", "global_encoder", "pooling", "global_out"}
+
+
+def test_training_makes_the_teacher_hear_more(maker, teacher, tmp_path, monkeypatch):
+    weights = tuple((name, 1.0 if name == "heard" else 0.1 * weight) for name, weight in HEARD.weights)
+    count_steps(monkeypatch, 30)
+    train_reconstruction(make_codec(), maker, tmp_path, replace(HEARD, weights=weights), RUN, teacher=teacher)
+    heard = logged(tmp_path, "heard")
+    assert heard[-1] < 0.8 * heard[0]
+
+
 def test_training_with_swapped_s_makes_the_teacher_hear_it(maker, teacher, tmp_path, monkeypatch):
     weights = tuple((name, 1.0 if name == "swapped" else weight) for name, weight in SETTINGS.weights)
     count_steps(monkeypatch, 30)
     train_reconstruction(make_codec(), maker, tmp_path, replace(SETTINGS, weights=weights), RUN, teacher=teacher)
-    lines = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
-    swapped = [float(line[lines[0].index("swapped")]) for line in lines[1:]]
+    swapped = logged(tmp_path, "swapped")
     assert swapped[-1] < 0.8 * swapped[0]
 
 
 def test_without_swapping_there_is_nothing_to_hear(maker, teacher):
     module = Reconstructor(make_codec(), replace(SETTINGS, swapped=0), autocast=False, teacher=teacher)
-    assert float(module(maker.make(0), torch.Generator().manual_seed(0))[0]["swapped"]) == 0
+    losses, _, _ = module(maker.make(0), torch.Generator().manual_seed(0))
+    assert float(losses["swapped"]) == float(losses["heard"]) == 0
 
 
 @pytest.mark.parametrize("swapped", [1, 5, -1])
@@ -119,8 +146,15 @@ def test_a_swap_needs_two_utterances_of_the_batch(swapped):
         replace(SETTINGS, swapped=swapped)
 
 
-def test_a_swap_needs_a_teacher():
+@pytest.mark.parametrize("heard", [5, -1])
+def test_no_more_is_heard_than_the_batch(heard):
+    with pytest.raises(TrainError, match=f"heard must be from 0 to the batch of 4, got {heard}"):
+        replace(SETTINGS, heard=heard)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, HEARD])
+def test_listening_needs_a_teacher(settings):
     with pytest.raises(TrainError, match="there is no teacher to hear them; give one"):
-        Reconstructor(make_codec(), SETTINGS)
+        Reconstructor(make_codec(), settings)
     with pytest.raises(TrainError, match="there is no teacher to hear them; give one"):
-        Adversary(make_codec(), AdversarialSettings(SETTINGS))
+        Adversary(make_codec(), AdversarialSettings(settings))

@@ -21,7 +21,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 Tokens = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
-Hears = Annotated[str | None, typer.Option("--teacher", help="Encoder that hears the words of a swapped S (swapped=2): a folder or a Hub name.")]
+Hears = Annotated[str | None, typer.Option("--teacher", help="Encoder that hears words (heard=8, swapped=2): a folder or a Hub name.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 

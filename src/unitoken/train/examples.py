@@ -35,6 +35,7 @@ class ReconstructionSettings:
         true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality; `voices` does that without (design note 0003).
+        heard: utterances of each step in whose decoding a teacher is to hear their words; P learns from it, too. 0 for none.
         swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
         voices: utterances of each step, 2 or more, that are decoded once more with the G of another one of them; the decoder learns that F0 keeps its
@@ -52,6 +53,7 @@ class ReconstructionSettings:
     drop_g: float = 0.03
     true_f0: float = 0.3
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
+    heard: int = 0
     swapped: int = 0
     voices: int = 0
     entropy: float = 0.95
@@ -64,16 +66,19 @@ class ReconstructionSettings:
         ("energy", 0.1),
         ("guess", 1.0),
         ("redundancy", 0.2),
+        ("heard", 0.1),
         ("swapped", 0.03),
         ("height", 0.1),
         ("voice", 0.02),
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers of utterances that swap a stream."""
+        """Check the numbers of utterances."""
         for name, number in (("swapped", self.swapped), ("voices", self.voices)):
             if number and not 2 <= number <= self.batch:
                 raise TrainError(f"{name} must be 0, or from 2 to the batch of {self.batch}, got {number}")
+        if not 0 <= self.heard <= self.batch:
+            raise TrainError(f"heard must be from 0 to the batch of {self.batch}, got {self.heard}")
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Reconstructor(nn.Module):
         codec: what is trained.
         settings: dropouts, perturbation and weights.
         autocast: bfloat16 for encoders and decoder.
-        teacher: hears the words of utterances with a swapped S; needed where there are such.
+        teacher: hears the words of what is decoded; needed where `settings` say that it is to.
 
     Raises:
         TrainError: if it is missing.
@@ -42,9 +42,9 @@ class Reconstructor(nn.Module):
 
     def __init__(self, codec: Codec, settings: ReconstructionSettings, *, autocast: bool = True, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.codec, self.settings, self.autocast, self.teacher = codec, settings, autocast, teacher if settings.swapped else None
-        if teacher is None and settings.swapped:
-            raise TrainError("words are to follow a swapped S (swapped), but there is no teacher to hear them; give one, such as the teacher of S")
+        self.codec, self.settings, self.autocast, self.teacher = codec, settings, autocast, teacher if settings.swapped or settings.heard else None
+        if self.teacher is None and (settings.swapped or settings.heard):
+            raise TrainError("words are to be heard (swapped, heard), but there is no teacher to hear them; give one, such as the teacher of S")
         for module in (codec.semantic, codec.quantizer_s):
             module.requires_grad_(False)
         self.trainer_p = build_trainer(codec.quantizer_p, settings.entropy)
@@ -75,6 +75,7 @@ class Reconstructor(nn.Module):
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(s, p.codewords, mask_p)
         p_fixed, g_fixed = p.codewords.detach(), g.codewords[:, 0].detach()
+        losses["heard"] = self._heard(example, decoded, mask)
         losses["swapped"] = self._swapped_s(example, s, p_fixed, g_fixed, generator)
         losses["height"], losses["voice"] = self._swapped_g(example, s, p_fixed, g_fixed, latent_g, generator)
         return losses, decoded, mask
@@ -106,9 +107,17 @@ class Reconstructor(nn.Module):
         """Return the weighted sum of the losses."""
         return torch.stack([weight * losses[name] for name, weight in self.settings.weights]).sum()
 
+    def _heard(self, example: Example, decoded: Tensor, mask: Tensor) -> Tensor:
+        """Return how far the teacher is from hearing the words of the first utterances in what is decoded of them, 0 where it is not to hear any."""
+        rows = slice(0, self.settings.heard)
+        if self.teacher is None or not self.settings.heard:
+            return decoded.new_zeros(())
+        with torch.autocast(decoded.device.type, torch.bfloat16, enabled=self.autocast):
+            return heard_error(self.teacher, decoded[rows] * mask[rows], example.clean[rows] * mask[rows], example.samples[rows])
+
     def _swapped_s(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
         """Decode the last utterances with the S of another of them; return how far the teacher is from hearing its words, 0 without a teacher."""
-        if self.teacher is None:
+        if self.teacher is None or not self.settings.swapped:
             return s.new_zeros(())
         rows = slice(len(s) - self.settings.swapped, len(s))
         other = torch.roll(torch.arange(len(s))[rows], 1).to(s.device)
