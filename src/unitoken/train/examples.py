@@ -66,7 +66,7 @@ class ReconstructionSettings:
         ("energy", 0.1),
         ("guess", 1.0),
         ("redundancy", 0.2),
-        ("heard", 0.1),
+        ("heard", 0.25),
         ("swapped", 0.03),
         ("height", 0.1),
         ("voice", 0.02),
