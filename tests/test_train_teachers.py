@@ -2,7 +2,6 @@ import json
 
 import pytest
 import torch
-from torch.utils._device import _device_constructors as constructors
 
 from trainset import make_pool, make_teacher
 from unitoken.errors import MissingDependencyError, TrainError
@@ -66,7 +65,9 @@ def test_whisper_agrees_with_transformers_on_30_s(folders):
 
 
 def test_loading_a_teacher_leaves_torch_as_it_is(folders):
-    constructors.cache_clear()  # as in a process that has named no device yet
+    from torch.utils import _device
+
+    _device._device_constructors.cache_clear()  # as in a process that has named no device yet
     load_teacher(folders["whisper"])
     with torch.device("meta"):
         assert torch.linspace(0, 1, 3).device.type == "meta"

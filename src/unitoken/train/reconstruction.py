@@ -75,7 +75,8 @@ class Reconstructor(nn.Module):
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(s, p.codewords, mask_p)
         p_fixed, g_fixed = p.codewords.detach(), g.codewords[:, 0].detach()
-        losses["heard"] = self._heard(example, decoded, mask)
+        own = slice(0, self.settings.heard)
+        losses["heard"] = self._heard(decoded[own], example.clean[own], example.samples[own])
         losses["swapped"] = self._swapped_s(example, s, p_fixed, g_fixed, generator)
         losses["height"], losses["voice"] = self._swapped_g(example, s, p_fixed, g_fixed, latent_g, generator)
         return losses, decoded, mask
@@ -107,26 +108,24 @@ class Reconstructor(nn.Module):
         """Return the weighted sum of the losses."""
         return torch.stack([weight * losses[name] for name, weight in self.settings.weights]).sum()
 
-    def _heard(self, example: Example, decoded: Tensor, mask: Tensor) -> Tensor:
-        """Return how far the teacher is from hearing the words of the first utterances in what is decoded of them, 0 where it is not to hear any."""
-        rows = slice(0, self.settings.heard)
-        if self.teacher is None or not self.settings.heard:
+    def _heard(self, decoded: Tensor, clean: Tensor, samples: Tensor) -> Tensor:
+        """Return how far the teacher is from hearing the words of `clean` in `decoded`, see `heard_error`; 0 where there is nothing to hear."""
+        if self.teacher is None or not len(decoded):
             return decoded.new_zeros(())
+        inside = frame_mask(samples, decoded.shape[1], 1)[..., 0]
         with torch.autocast(decoded.device.type, torch.bfloat16, enabled=self.autocast):
-            return heard_error(self.teacher, decoded[rows] * mask[rows], example.clean[rows] * mask[rows], example.samples[rows])
+            return heard_error(self.teacher, decoded * inside, clean * inside, samples)
 
     def _swapped_s(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> Tensor:
-        """Decode the last utterances with the S of another of them; return how far the teacher is from hearing its words, 0 without a teacher."""
-        if self.teacher is None or not self.settings.swapped:
+        """Decode the last utterances with the S of another of them; return how far the teacher is from hearing its words, 0 with none."""
+        if not self.settings.swapped:
             return s.new_zeros(())
         rows = slice(len(s) - self.settings.swapped, len(s))
         other = torch.roll(torch.arange(len(s))[rows], 1).to(s.device)
         samples = torch.minimum(example.samples[rows], example.samples[other])
         mixed = replace(example, clean=example.clean[rows], samples=samples, pitch=example.pitch[rows])
         decoded, _ = self._decode(mixed, s[other], p[rows], g[rows], generator)
-        inside = frame_mask(samples, decoded.shape[1], 1)[..., 0]
-        with torch.autocast(s.device.type, torch.bfloat16, enabled=self.autocast):
-            return heard_error(self.teacher, decoded * inside, example.clean[other] * inside, samples)
+        return self._heard(decoded, example.clean[other], samples)
 
     def _latent_g(self, features: Tensor, samples: Tensor) -> Tensor:
         """Return the latent of G, float32 `(batch, dim)`, of log-mel frames."""
