@@ -21,7 +21,7 @@ from unitoken.train.pool import SOURCES, Pool, Utterance, keep_sources
 from unitoken.train.store import mark
 
 LOCAL, OUT = Path(os.environ["LOCAL"]), Path(os.environ["OUT"])
-STAGES = ("semantic", "codebook", "reconstruct", "adversarial")
+STAGES = ("semantic", "codebook", "refine", "reconstruct", "adversarial")
 TARS = 4  # in each piece of data, decoded side by side
 MAX_PART_MB, PARTS = 15.0, 4  # of a run, in each answer: below 16 MiB a file, 64 MiB and 8 files in all
 HELD_OUT = "valid-speakers.tsv"
@@ -173,11 +173,16 @@ def train(args):
     hears = ("--teacher", LOCAL / "teacher") if (LOCAL / "teacher").is_dir() else ()
     timed = [option for pair in [*held_out, *noise] for option in pair] + ["--minutes", args.minutes]
     shared = [pool, "-o", run / args.stage, *device, *args.rest]
-    if args.stage == "semantic":
+    if args.stage in ("semantic", "refine"):  # what is there already is kept
         unitoken("features", pool, "-o", LOCAL / "features", "--teacher", LOCAL / "teacher", *device)
+    if args.stage == "semantic":
         unitoken("semantic", *shared, "--features", LOCAL / "features", *timed)
+    elif args.stage == "refine":
+        unitoken("refine", run / "codebook", *shared, "--features", LOCAL / "features", *timed)
     elif args.stage == "codebook":
-        unitoken("codebook", run / "semantic", *shared, *(option for pair in held_out for option in pair))
+        unitoken(
+            "codebook", run / ("refine" if (run / "refine").is_dir() else "semantic"), *shared, *(option for pair in held_out for option in pair)
+        )
     elif args.stage == "reconstruct":
         unitoken("reconstruct", run / "codebook", *shared, "--pitch", pool, *timed, *hears)
     else:

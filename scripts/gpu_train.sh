@@ -7,7 +7,8 @@
 # There (Python 3.12, torch with CUDA, numpy, scipy, safetensors, transformers, typer, rich), one piece or several, `common` first, which brings
 # soundfile:
 #   scripts/gpu_train.sh receive .gpu/common .gpu/data-00
-# Then stage by stage; further arguments go to the command of the stage (semantic, codebook, reconstruct, adversarial):
+# Then stage by stage; further arguments go to the command of the stage (semantic, codebook, refine, codebook again,
+# reconstruct, adversarial):
 #   scripts/gpu_train.sh train [--max-part-mb 15] semantic 8 --config small --set batch=64 --compile
 # Each leaves its log and the first pieces of its run (float16 weights and averaged weights, no piece above --max-part-mb) in $OUT. When they
 # are more than fit, or a command was stopped before its end, the others come with:

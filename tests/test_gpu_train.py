@@ -70,12 +70,18 @@ def test_there_and_back_and_on(tmp_path, call):
     assert (machine / "pool" / "f0.f16").read_bytes() == (tmp_path / "home" / "pitch" / "f0.f16").read_bytes()
     assert len(pitch.data) == len(np.fromfile(machine / "pool" / "f0.f16", "<f2"))
     call("train", "codebook", 0, "--frames", "200")
+    fitted = load_file(machine / "run" / "codebook" / "model.safetensors")["quantizer_s.codebook"]
+    call("train", "refine", 0.01, *QUICK)
+    call("train", "codebook", 0)
+    refined = load_file(machine / "run" / "refine" / "average.safetensors")["trainer.quantizer.codebook"]
+    assert torch.equal(load_file(machine / "run" / "codebook" / "model.safetensors")["quantizer_s.codebook"], refined)
+    assert not torch.equal(refined, fitted)
     call("train", "reconstruct", 0.01, *QUICK)
     assert max(path.stat().st_size for path in out.iterdir()) <= 15e6
     first = steps(out / "reconstruct-log.csv")
 
     text = call("collect", out)
-    assert all(f"{stage}: .gpu/runs/{stage}" in text for stage in ("semantic", "codebook", "reconstruct"))
+    assert all(f"{stage}: .gpu/runs/{stage}" in text for stage in ("semantic", "codebook", "refine", "reconstruct"))
     exact, halved = (load_file(folder / "reconstruct" / "average.safetensors") for folder in (machine / "run", gpu / "runs"))
     assert all(torch.equal(halved[key], value.half() if value.is_floating_point() else value) for key, value in exact.items())
     assert load_codec(gpu / "runs" / "reconstruct").config == TINY

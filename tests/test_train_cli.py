@@ -3,12 +3,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from trainset import TINY, buzz, count_steps, make_teacher, write_manifest, write_tar
 from unitoken import Tokenizer
 from unitoken.cli.train import app
 from unitoken.errors import TrainError
+from unitoken.train.handover import load_codec, trained_codebook
 
 SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
 
@@ -38,6 +40,11 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     small = ["--set", "batch=2", "--set", "seconds=0.5"]
     call("semantic", pool, "--features", tmp_path / "f", "-o", tmp_path / "0", *held_out, "--config", "tiny", "--device", "cpu", *SET, *small)
     assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
+    count_steps(monkeypatch, 1)
+    refined = [tmp_path / "codec", pool, "--features", tmp_path / "f", "-o", tmp_path / "refined", *held_out, "--device", "cpu"]
+    call("refine", *refined, *SET, *small, "--set", "still=0")
+    assert "codebook of 64" in call("codebook", tmp_path / "refined", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
+    assert torch.equal(load_codec(tmp_path / "codec").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
     count_steps(monkeypatch, 2)
     shared = ["--pitch", tmp_path / "pitch", *held_out, "--device", "cpu", *SET]
     call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "swapped=2", "--teacher", teacher)
@@ -86,7 +93,7 @@ def test_compiling_is_asked_for_by_an_option_or_a_setting():
 
     asked = [run_settings(given, 1.0, 1e-3, option)[0].compile for given, option in ((None, False), (None, True), (["run.compile=true"], False))]
     assert asked == [False, True, True]
-    for command in ("semantic", "reconstruct", "adversarial"):
+    for command in ("semantic", "refine", "reconstruct", "adversarial"):
         assert "--compile" in CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
 
 

@@ -22,13 +22,14 @@ from unitoken.train.discriminators import DiscriminatorSettings
 from unitoken.train.examples import ExampleMaker, ReconstructionSettings
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.fine_tune import fine_tune
-from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config
+from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config, trained_codebook
 from unitoken.train.loop import adamw, descend, run_loop
 from unitoken.train.noise import NoiseBank
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
 from unitoken.train.rebuild import train_reconstruction
 from unitoken.train.reconstruction import Reconstructor
+from unitoken.train.refine import RefineSettings, train_refine
 from unitoken.train.run import Clock, Log, WeightAverage, load_checkpoint, save_checkpoint
 from unitoken.train.sampling import Crop
 from unitoken.train.semantic import SemanticSettings, SemanticStudent, train_semantic
@@ -57,6 +58,12 @@ def stage_0(data, folder, run=RUN):
     return train_semantic(pool, pool.utterances, cache, folder, TINY, SemanticSettings(run, batch=4, seconds=0.5))
 
 
+def stage_refine(data, folder, run=RUN, **settings):
+    pool, cache, _, _ = data
+    chosen = RefineSettings(**{"run": run, "batch": 4, "seconds": 0.5, "still": 2} | settings)
+    return train_refine(make_codec(), pool, pool.utterances, cache, folder, chosen)
+
+
 def stage_1(data, folder, run=RUN):
     pool, _, tokens, pitch = data
     maker = ExampleMaker(pool, pool.utterances, tokens, pitch, TINY, REBUILD, None, run.seed)
@@ -69,7 +76,7 @@ def stage_2(data, folder, run=RUN):
     return train_adversarial(make_codec(), maker, folder, OPPOSE, run)
 
 
-STAGES = {"semantic": stage_0, "reconstruction": stage_1, "adversarial": stage_2}
+STAGES = {"semantic": stage_0, "refine": stage_refine, "reconstruction": stage_1, "adversarial": stage_2}
 
 
 def log_of(folder):
@@ -155,6 +162,36 @@ def test_stages_hand_over(data, tmp_path, monkeypatch):
     opposed = train_adversarial(again, maker, tmp_path / "2", OPPOSE, RUN, start=averaged_state(tmp_path / "1"))
     loaded = load_codec(tmp_path / "2", TINY)
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in opposed.state_dict().items())
+
+
+def test_the_codebook_and_its_encoder_learn_together(data, tmp_path, monkeypatch):
+    """The encoder stands still at first; what is kept is what `codebook` makes a codec of, with no k-means."""
+    start = make_codec()
+    count_steps(monkeypatch, 2)
+    early = stage_refine(data, tmp_path / "early", still=2)
+    assert all(torch.equal(value, start.semantic.state_dict()[key]) for key, value in early.student.semantic.state_dict().items())
+    step = (early.trainer.quantizer.codebook - start.quantizer_s.codebook).norm(dim=-1) / start.quantizer_s.codebook.norm(dim=-1)
+    assert 0 < step.median() < 0.2  # it went on from where it was
+    count_steps(monkeypatch, 8)
+    keep_config(tmp_path / "run", TINY)
+    trained = stage_refine(data, tmp_path / "run", still=0)
+    moved = [key for key, value in trained.student.semantic.state_dict().items() if not torch.equal(value, start.semantic.state_dict()[key])]
+    assert "out.weight" in moved
+    assert "stem.weight" in moved
+    assert torch.equal(make_codec().quantizer_s.codebook, start.quantizer_s.codebook)
+    assert trained_codebook(tmp_path / "early").shape == (64, TINY.semantic.quantizer.dim)
+    words = trained_codebook(tmp_path / "run")
+    assert torch.equal(words, trained.trainer.quantizer.codebook)
+    codec = join_codec(load_student(tmp_path / "run"), words)
+    assert all(torch.equal(value, codec.semantic.state_dict()[key]) for key, value in trained.student.semantic.state_dict().items())
+    assert torch.equal(codec.quantizer_s.codebook, words)
+    count_steps(monkeypatch, 1)
+    stage_0(data, tmp_path / "0")
+    assert trained_codebook(tmp_path / "0") is None
+    logged = log_of(tmp_path / "run")[0]
+    total = float(logged["together"]) + 0.5 * float(logged["alone"]) + float(logged["commit"])
+    assert float(logged["commit"]) > 0.001
+    assert float(logged["loss"]) == pytest.approx(total, rel=1e-3)
 
 
 def test_folders_of_something_else_are_refused(data, tmp_path, monkeypatch):
@@ -425,18 +462,19 @@ def test_two_processes_end_with_equal_weights(data, tmp_path):
     """Two processes under torchrun, different examples each; the clock is a real one, so that their learning rates would differ."""
     pool = data[0]
     script = Path(__file__).with_name("train_two.py")
-    folders = [str(path) for path in (pool.folder, pool.folder.with_name("tokens"), pool.folder.with_name("pitch"), tmp_path)]
+    folders = [str(path) for path in (pool.folder, *(pool.folder.with_name(name) for name in ("tokens", "pitch", "features")), tmp_path)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *folders]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
     assert len(seen[0]) == 16
     assert all(one != two for one, two in zip(*seen, strict=True))  # crops, and what is left out of them
-    for stage in ("reconstruction", "adversarial"):
+    learnt = {"refine": "student.semantic.out.weight", "reconstruction": "codec.decoder.head.weight", "adversarial": "codec.decoder.head.weight"}
+    for stage, key in learnt.items():
         one, two = (load_file(tmp_path / f"{stage}-{rank}.safetensors") for rank in range(2))
         start = load_file(tmp_path / f"{stage}-start.safetensors")
-        assert [key for key in one if not torch.equal(one[key], two[key])] == []
-        assert not torch.equal(one["codec.decoder.head.weight"], start["codec.decoder.head.weight"])
+        assert [name for name in one if not torch.equal(one[name], two[name])] == []
+        assert not torch.equal(one[key], start[key])
 
 
 def test_a_run_folder_tells_what_it_was_trained_on_and_takes_nothing_else(data, tmp_path, monkeypatch):

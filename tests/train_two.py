@@ -1,4 +1,4 @@
-"""What each process of the test with two processes runs: a few steps of both stages; it writes down the weights it ends with."""
+"""What each process of the test with two processes runs: a few steps of three stages; it writes down the weights it ends with."""
 
 import dataclasses
 import json
@@ -11,9 +11,11 @@ from test_train_stages import OPPOSE, REBUILD
 from trainset import RUN, TINY, make_codec
 from unitoken.train import adversarial, parallel, rebuild
 from unitoken.train.examples import ExampleMaker
+from unitoken.train.features import FeatureCache
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
 from unitoken.train.reconstruction import Reconstructor
+from unitoken.train.refine import RefineSettings, train_refine
 from unitoken.train.run import Clock, WeightAverage
 from unitoken.train.semantic_tokens import SemanticTokens
 
@@ -22,7 +24,7 @@ def weights(module):
     return {key: value.detach().clone() for key, value in module.state_dict().items()}
 
 
-def main(pool, semantic, pitch, out):
+def main(pool, semantic, pitch, features, out):
     parallel.start()
     opened = Pool(pool)
     tokens, tracked = SemanticTokens(semantic, opened, TINY.hop_s), PitchCache(pitch, opened)
@@ -45,7 +47,11 @@ def main(pool, semantic, pitch, out):
 
     Reconstructor.forward = watched
     codec = make_codec()
+    train_refine(codec, opened, opened.utterances, FeatureCache(features, opened), out / "0", RefineSettings(run, batch=4, seconds=0.5, still=1))
+    save_file(weights(modules[-1]), out / f"refine-{parallel.rank()}.safetensors")
+    taken.clear()
     if parallel.rank() == 0:
+        save_file({f"student.{key}": value for key, value in weights(codec).items()}, out / "refine-start.safetensors")
         save_file({f"codec.{key}": value for key, value in weights(codec).items()}, out / "reconstruction-start.safetensors")
     rebuild.train_reconstruction(codec, maker, out / "1", REBUILD, run)
     save_file(weights(modules[-1]), out / f"reconstruction-{parallel.rank()}.safetensors")
@@ -59,4 +65,4 @@ def main(pool, semantic, pitch, out):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))
+    main(*sys.argv[1:5], Path(sys.argv[5]))

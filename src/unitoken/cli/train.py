@@ -7,88 +7,34 @@ from typing import Annotated
 
 import typer
 
-from .train_inputs import example_maker, find_device, one_device, open_pool, open_teacher, read_shard, run_settings
+from . import train_data
+from .train_inputs import Device, Output, PoolFolder, example_maker, find_device, one_device, open_pool, open_teacher, run_settings
 
-app = typer.Typer(help="Train a tokenizer: pool, features, pitch, semantic, codebook, reconstruct, adversarial, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Train a tokenizer: pool, features, pitch, semantic, codebook, refine, reconstruct, adversarial, export.", no_args_is_help=True
+)
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
-PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
 HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
 Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")]
 Minutes = Annotated[float, typer.Option(min=0.0, help="Length of this run; it saves and stops by itself.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 Tokens = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 Hears = Annotated[str | None, typer.Option("--teacher", help="Encoder that hears words (heard=8, swapped=2): a folder or a Hub name.")]
+Features = Annotated[Path, typer.Option(help="Folder that `unitoken train features` wrote.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 
-@app.command()
-def pool(
-    manifest: Annotated[Path, typer.Argument(help="TSV: path, source, speaker, language, transcript.")],
-    archives: Annotated[list[Path], typer.Argument(help="Tar files of the recordings, named as in the manifest.")],
-    output: Output,
-    sources: Annotated[Path | None, typer.Option(help="TSV of corpora: source, and any of weight, people, band_hz.")] = None,
-) -> None:
-    """Decode all recordings once into a training pool."""
-    from ..train.pool import build_pool
-
-    built = build_pool(manifest, archives, output, sources=sources)
-    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
-
-
-@app.command()
-def merge(
-    pools: Annotated[list[Path], typer.Argument(help="Pool folders, in the order that their utterances are to have.")],
-    output: Output,
-) -> None:
-    """Join pools that were decoded apart."""
-    from ..train.pool import Pool, merge_pools
-
-    built = merge_pools([Pool(folder) for folder in pools], output)
-    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
-
-
-@app.command()
-def features(
-    pool: PoolFolder,
-    output: Output,
-    teacher: Annotated[str, typer.Option(help="Whisper, wav2vec 2.0, HuBERT or WavLM encoder: a folder or a Hub name.")],
-    layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
-    shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
-    hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,
-    device: Device = None,
-) -> None:
-    """Compute a teacher's features of the pool, once; what is there already is kept."""
-    part = read_shard(shard)
-    import torch
-
-    from ..train.features import compute_features
-    from ..train.pool import Pool
-    from ..train.teachers import load_teacher
-
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    count = compute_features(Pool(pool), load_teacher(teacher, layer, device=place), output, hop=hop, shard=part, device=place)
-    typer.echo(f"features of {count} utterances: {output}")
-
-
-@app.command()
-def pitch(pool: PoolFolder, output: Output) -> None:
-    """Track the pitch of the pool."""
-    from ..train.pitch import compute_pitch
-    from ..train.pool import Pool
-
-    compute_pitch(Pool(pool), output)
-    typer.echo(f"pitch: {output}")
+for prepare in (train_data.pool, train_data.merge, train_data.features, train_data.pitch):
+    app.command()(prepare)
 
 
 @app.command()
 def semantic(
     pool: PoolFolder,
     output: Output,
-    features: Annotated[Path, typer.Option(help="Folder that `unitoken train features` wrote.")],
+    features: Features,
     minutes: Minutes = 30.0,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
@@ -118,7 +64,7 @@ def semantic(
 
 @app.command()
 def codebook(
-    run: Annotated[Path, typer.Argument(help="Run folder of the semantic stage.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of the semantic stage, or of the refine stage, which has its codebook already.")],
     pool: PoolFolder,
     output: Output,
     valid_speakers: HeldOut = None,
@@ -128,20 +74,54 @@ def codebook(
     seed: Annotated[int, typer.Option(help="Of the fit and of the parts of the codec that are not trained yet.")] = 0,
     device: Device = None,
 ) -> None:
-    """Fit the semantic codebook, write a codec folder for the next stage, and the pool's semantic tokens beside it."""
+    """Write a codec folder for the next stage, its semantic codebook fitted unless it is trained, and the pool's semantic tokens beside it."""
     import torch
 
     from ..hub import save_stored
-    from ..train.handover import join_codec, load_student, read_config
+    from ..train.handover import join_codec, load_student, read_config, trained_codebook
     from ..train.semantic_tokens import fit_codebook, tokenize_pool
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
-    student = load_student(run, read_config(config) if config else None).to(one_device(device))
-    size = student.config.semantic.quantizer.codebook_size
-    fitted = fit_codebook(student, opened, utterances, size, frames=frames, flatten=flatten, seed=seed)
-    used = tokenize_pool(student, fitted, opened, output)
-    save_stored(output, student.config, join_codec(student, fitted.cpu(), seed=seed).state_dict(), dtype=torch.float32)
-    typer.echo(f"codebook of {len(fitted)}, {used:.1%} used; codec and tokens: {output}")
+    place = one_device(device)
+    student, words = load_student(run, read_config(config) if config else None).to(place), trained_codebook(run)
+    if words is None:
+        size = student.config.semantic.quantizer.codebook_size
+        words = fit_codebook(student, opened, utterances, size, frames=frames, flatten=flatten, seed=seed)
+    used = tokenize_pool(student, words.to(place), opened, output)
+    save_stored(output, student.config, join_codec(student, words.cpu(), seed=seed).state_dict(), dtype=torch.float32)
+    typer.echo(f"codebook of {len(words)}, {used:.1%} used; codec and tokens: {output}")
+
+
+@app.command()
+def refine(
+    codec: Annotated[Path, typer.Argument(help="Codec folder that `unitoken train codebook` wrote.")],
+    pool: PoolFolder,
+    output: Output,
+    features: Features,
+    minutes: Minutes = 60.0,
+    valid_speakers: HeldOut = None,
+    noise: Noise = None,
+    device: Device = None,
+    settings: Set = None,
+    compile: Compile = False,
+) -> None:
+    """Stage 0, second part: semantic encoder and codebook learn together; then `codebook` again. Runs under torchrun too."""
+    from ..train import parallel
+    from ..train.features import FeatureCache
+    from ..train.handover import keep_config, load_codec
+    from ..train.noise import NoiseBank
+    from ..train.overrides import override
+    from ..train.refine import RefineSettings, train_refine
+
+    run, own = run_settings(settings, minutes, 5e-4, compile)
+    chosen, loaded = override(RefineSettings(run=run), own), load_codec(codec)
+    opened, utterances, _ = open_pool(pool, valid_speakers)
+    cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
+    place = find_device(device)
+    if parallel.rank() == 0:
+        keep_config(output, loaded.config)
+    train_refine(loaded, opened, utterances, cache, output, chosen, noise=bank, device=place)
+    typer.echo(f"refine run: {output}")
 
 
 @app.command()

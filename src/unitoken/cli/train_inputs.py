@@ -1,8 +1,8 @@
-"""What the training commands share: opening a pool, settings from the command line, the device, examples."""
+"""What the training commands share: options, opening a pool, settings from the command line, the device, examples."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ..train.pool import Pool, Utterance
     from ..train.run import RunSettings
     from ..train.teachers import Teacher
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
+PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 
 
 def open_pool(pool: Path, held_out: Path | None) -> "tuple[Pool, list[Utterance], list[Utterance]]":

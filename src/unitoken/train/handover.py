@@ -17,11 +17,13 @@ from ..hub import CONFIG as STORED
 from ..hub import load_into, load_stored
 from ..model.codec import Codec
 from ..presets import PRESETS, preset
-from .semantic import SemanticStudent
+from .semantic import SemanticStudent, check_codebook
 
 CONFIG, AVERAGE = "codec.json", "average.safetensors"
 PREFIXES = {"reconstruction": "codec.", "adversarial": "rebuilder.codec."}
 """Where the codec's weights lie in the checkpoint of each stage that has a whole codec."""
+STUDENT, CODEBOOK = "student.", "trainer.quantizer.codebook"
+"""Where the student's weights and its codebook lie in the checkpoint of the refine stage."""
 
 
 def read_config(name_or_path: str | os.PathLike[str]) -> CodecConfig:
@@ -79,7 +81,7 @@ def averaged_state(run: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def load_student(run: str | os.PathLike[str], config: CodecConfig | None = None) -> SemanticStudent:
-    """Return the student of a semantic run, with averaged weights.
+    """Return the student of a run of the semantic or refine stage, with averaged weights.
 
     Args:
         run: its folder.
@@ -90,10 +92,19 @@ def load_student(run: str | os.PathLike[str], config: CodecConfig | None = None)
     """
     student = SemanticStudent(config or config_of(Path(run)))
     try:
-        student.load_state_dict(averaged_state(Path(run)))
+        student.load_state_dict(averaged_state(Path(run), STUDENT) or averaged_state(Path(run)))
     except RuntimeError as error:
         raise TrainError(f"{run} is no semantic run of this configuration ({error})") from error
     return student.eval()
+
+
+def trained_codebook(run: str | os.PathLike[str]) -> Tensor | None:
+    """Return the codebook, float32 `(size, dim)`, that a run of the refine stage has trained; None for a semantic run, which has none yet.
+
+    Raises:
+        TrainError: if the folder holds no checkpoint.
+    """
+    return averaged_state(Path(run)).get(CODEBOOK)
 
 
 def join_codec(student: SemanticStudent, codebook: Tensor, *, seed: int = 0) -> Codec:
@@ -107,9 +118,7 @@ def join_codec(student: SemanticStudent, codebook: Tensor, *, seed: int = 0) -> 
     Raises:
         TrainError: if the configuration's semantic quantizer is not one codebook.
     """
-    kind = student.config.semantic.quantizer.kind
-    if kind != "vq":
-        raise TrainError(f"k-means makes one codebook, the semantic quantizer of {student.config.name} is {kind}; use kind vq")
+    check_codebook(student.config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         codec = Codec(student.config)

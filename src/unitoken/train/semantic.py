@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import CodecConfig
+from ..errors import TrainError
 from ..model.encoder import Encoder
 from ..nn.spectral import LogMel
 from . import parallel
 from .augment import Perturbation, perturb
-from .batches import Batch, collate
+from .batches import collate
 from .features import FeatureCache
 from .loop import adamw, descend, run_loop
 from .noise import NoiseBank
@@ -22,6 +23,9 @@ from .run import RunSettings
 from .sampling import Crop, SpeakerSampler
 from .store import AudioStore
 from .targets import Projection
+
+BETAS = (0.9, 0.98)
+"""Of the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,17 @@ class SemanticStudent(nn.Module):
         return self.semantic(self.front_end.compress(magnitudes), mask)
 
 
+def check_codebook(config: CodecConfig) -> None:
+    """Refuse a codec without one codebook of semantic tokens.
+
+    Raises:
+        TrainError: if the semantic quantizer is of another kind.
+    """
+    kind = config.semantic.quantizer.kind
+    if kind != "vq":
+        raise TrainError(f"these stages make one codebook, the semantic quantizer of {config.name} is {kind}; use kind vq")
+
+
 def targets_of(cache: FeatureCache, projection: Projection, crops: Sequence[Crop], mask: Tensor) -> Tensor:
     """Return float32 targets `(batch, frames, dim)` of crops, zero where the mask, float32 `(batch, frames, 1)`, is."""
     return projection(cache.crop(crops, mask.shape[1])) * mask
@@ -67,6 +82,67 @@ def targets_of(cache: FeatureCache, projection: Projection, crops: Sequence[Crop
 def regression_loss(latent: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Return the mean squared error over valid frames, as a share of the targets' variance (1: nothing learnt)."""
     return ((latent.float() - target) ** 2 * mask).sum() / (mask.sum() * target.shape[-1])
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student hears in one step, and what it is to say.
+
+    Attributes:
+        magnitudes: STFT magnitudes of perturbed speech, float32 `(batch, frames of the front end, bins)`.
+        target: float32 `(batch, frames, dim)`, zero where the mask is.
+        mask: float32 `(batch, frames, 1)`: one on valid frames.
+        seconds: of audio in it, a scalar.
+    """
+
+    magnitudes: Tensor
+    target: Tensor
+    mask: Tensor
+    seconds: Tensor
+
+
+class LessonMaker:
+    """Makes each step's lesson, the same for the same number.
+
+    Args:
+        pool: the audio.
+        utterances: what to draw from.
+        cache: the teacher's features of the pool.
+        folder: of the run; the targets' projection is kept there.
+        config: the codec's.
+        settings: how.
+        noise: noise and rooms for the student's input.
+        device: where lessons are made.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        utterances: list[Utterance],
+        cache: FeatureCache,
+        folder: Path,
+        config: CodecConfig,
+        settings: SemanticSettings,
+        noise: NoiseBank | None,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.config = settings, config
+        self.front_end = LogMel(config.front_end, config.sample_rate).to(device)
+        self.projection = _projection(folder, cache, utterances, config).to(device)
+        self.sampler = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed)
+        self.longest = int(settings.seconds * config.sample_rate) // config.hop_s * config.hop_s
+        self.audio, self.features = AudioStore(pool).to(device), cache.to(device)
+        self.noise = noise.to(device) if noise else None
+
+    @torch.no_grad()
+    def make(self, number: int, generator: torch.Generator) -> Lesson:
+        """Return a lesson; `generator` (CPU) draws noise and perturbation."""
+        hop = self.config.hop_s
+        crops = self.sampler.draw(number, self.settings.batch, self.longest, hop)
+        batch = collate(self.audio, crops, hop, self.noise, generator)
+        target = targets_of(self.features, self.projection, crops, batch.mask)
+        magnitudes = perturb(self.front_end.magnitudes(batch.degraded), self.settings.perturbation, generator)
+        return Lesson(magnitudes, target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
 
 
 def train_semantic(
@@ -107,35 +183,27 @@ def train_semantic(
     if settings.run.compile:
         student.semantic.compile()
     wrapped = parallel.wrap(student)
-    optimizer = adamw(student.parameters(), settings.run.learning_rate, (0.9, 0.98), device)
-    projection = _projection(folder, cache, utterances, config).to(device)
-    sampler, hop = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed), config.hop_s
-    longest = int(settings.seconds * config.sample_rate) // hop * hop
-    audio, features, bank = AudioStore(pool).to(device), cache.to(device), noise.to(device) if noise else None
+    optimizer = adamw(student.parameters(), settings.run.learning_rate, BETAS, device)
+    lessons = LessonMaker(pool, utterances, cache, folder, config, settings, noise, device)
 
     def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
-        drawn = number * parallel.world() + parallel.rank()
-        generator = torch.Generator().manual_seed(settings.run.seed * 1_000_003 + drawn)
-        crops = sampler.draw(drawn, settings.batch, longest, hop)
-        batch = collate(audio, crops, hop, bank, generator)
-        loss = semantic_step(student, wrapped, batch, targets_of(features, projection, crops, batch.mask), settings, generator)
+        drawn, generator = draw_of(number, settings.run.seed)
+        lesson = lessons.make(drawn, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.run.autocast):
+            latent = wrapped(lesson.magnitudes, lesson.mask)
+        loss = regression_loss(latent, lesson.target, lesson.mask)
         norm = descend(optimizer, loss, number)
-        return {"loss": loss.detach(), "norm": norm}, batch.mask.sum() * (hop / config.sample_rate)
+        return {"loss": loss.detach(), "norm": norm}, lesson.seconds
 
     average = run_loop(folder, student, [optimizer], settings.run, step)
     student.load_state_dict(average.state)
     return student
 
 
-def semantic_step(
-    student: SemanticStudent, wrapped: nn.Module, batch: Batch, target: Tensor, settings: SemanticSettings, generator: torch.Generator
-) -> Tensor:
-    """Return the loss of one step on perturbed input; `wrapped` is the student, or what averages its gradients over processes."""
-    with torch.no_grad():
-        magnitudes = perturb(student.front_end.magnitudes(batch.degraded), settings.perturbation, generator)
-    with torch.autocast(batch.mask.device.type, torch.bfloat16, enabled=settings.run.autocast):
-        latent = wrapped(magnitudes, batch.mask)
-    return regression_loss(latent, target, batch.mask)
+def draw_of(number: int, seed: int) -> tuple[int, torch.Generator]:
+    """Return which lesson this process draws in a step, and what draws the chances in it."""
+    drawn = number * parallel.world() + parallel.rank()
+    return drawn, torch.Generator().manual_seed(seed * 1_000_003 + drawn)
 
 
 def _projection(folder: Path, cache: FeatureCache, utterances: Sequence[Utterance], config: CodecConfig) -> Projection:

@@ -1,0 +1,63 @@
+"""The commands of `unitoken train` that prepare data: recordings to a pool, and what is computed of it once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .train_inputs import Device, Output, PoolFolder, read_shard
+
+
+def pool(
+    manifest: Annotated[Path, typer.Argument(help="TSV: path, source, speaker, language, transcript.")],
+    archives: Annotated[list[Path], typer.Argument(help="Tar files of the recordings, named as in the manifest.")],
+    output: Output,
+    sources: Annotated[Path | None, typer.Option(help="TSV of corpora: source, and any of weight, people, band_hz.")] = None,
+) -> None:
+    """Decode all recordings once into a training pool."""
+    from ..train.pool import build_pool
+
+    built = build_pool(manifest, archives, output, sources=sources)
+    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
+
+
+def merge(
+    pools: Annotated[list[Path], typer.Argument(help="Pool folders, in the order that their utterances are to have.")],
+    output: Output,
+) -> None:
+    """Join pools that were decoded apart."""
+    from ..train.pool import Pool, merge_pools
+
+    built = merge_pools([Pool(folder) for folder in pools], output)
+    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
+
+
+def features(
+    pool: PoolFolder,
+    output: Output,
+    teacher: Annotated[str, typer.Option(help="Whisper, wav2vec 2.0, HuBERT or WavLM encoder: a folder or a Hub name.")],
+    layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
+    shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
+    hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,
+    device: Device = None,
+) -> None:
+    """Compute a teacher's features of the pool, once; what is there already is kept."""
+    part = read_shard(shard)
+    import torch
+
+    from ..train.features import compute_features
+    from ..train.pool import Pool
+    from ..train.teachers import load_teacher
+
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    count = compute_features(Pool(pool), load_teacher(teacher, layer, device=place), output, hop=hop, shard=part, device=place)
+    typer.echo(f"features of {count} utterances: {output}")
+
+
+def pitch(pool: PoolFolder, output: Output) -> None:
+    """Track the pitch of the pool."""
+    from ..train.pitch import compute_pitch
+    from ..train.pool import Pool
+
+    compute_pitch(Pool(pool), output)
+    typer.echo(f"pitch: {output}")
