@@ -103,7 +103,8 @@ def test_readme_commands_run(folder):
 def test_readme_training_commands_parse():
     group = get_command(train_app)
     lines = commands("unitoken train")
-    assert [line[0] for line in lines] == ["pool", "features", "pitch", "semantic", "codebook", "reconstruct", "adversarial", "export"]
+    stages = ["semantic", "codebook", "refine", "codebook", "reconstruct", "adversarial"]
+    assert [line[0] for line in lines] == ["pool", "features", "pitch", *stages, "export"]
     for name, *arguments in lines:
         group.commands[name].make_context(name, arguments)
 
