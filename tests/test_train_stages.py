@@ -271,6 +271,20 @@ def test_a_trained_codec_is_trained_further(data, tmp_path, monkeypatch):
     assert distance["start"] < 0.5 * distance["trained"]
 
 
+def test_a_start_leaves_the_codec_its_semantic_tokens(data, tmp_path, monkeypatch):
+    """What is started from may have been trained on those of another semantic encoder; the pool's tokens are the codec's."""
+    pool, _, tokens, pitch = data
+    maker = ExampleMaker(pool, pool.utterances, tokens, pitch, TINY, REBUILD, None, 0)
+    count_steps(monkeypatch, 2)
+    stage_1(data, tmp_path / "1")
+    refined = make_codec(1)
+    count_steps(monkeypatch, 1)
+    trained = train_reconstruction(copy.deepcopy(refined), maker, tmp_path / "2", REBUILD, RUN, start=averaged_state(tmp_path / "1")).state_dict()
+    kept = {name for name, value in refined.state_dict().items() if torch.equal(value, trained[name])}
+    assert {name for name in trained if name.startswith(("semantic.", "quantizer_s."))} <= kept
+    assert not any(name.startswith("decoder.blocks") and name.endswith("weight") for name in kept)
+
+
 def test_the_learning_rate_rises_and_falls(monkeypatch):
     clock = Clock(replace(RUN, learning_rate=1.0, warmup=4, cooldown=0.5))
     shares = iter([0.0, 0.0, 0.5, 0.75, 1.0])

@@ -85,7 +85,8 @@ class Reconstructor(nn.Module):
         """Train a codec further that has been trained: keep its codebooks, which an untrained codec's first steps draw anew.
 
         Args:
-            state: averaged weights of another run, heads and averages included; None starts the heads anew.
+            state: averaged weights of another run, heads and averages included, of which the semantic encoder and codebook are left out: those of
+                the codec made the tokens of the pool, and may have been trained since. None starts the heads anew.
 
         Raises:
             TrainError: if they are of another configuration.
@@ -93,8 +94,9 @@ class Reconstructor(nn.Module):
         self.trainer_p.warm_start()
         self.trainer_g.warm_start()
         if state is not None:
+            own = {name: value for name, value in self.state_dict().items() if name.startswith(("codec.semantic.", "codec.quantizer_s."))}
             try:
-                self.load_state_dict(dict(state))
+                self.load_state_dict(dict(state) | own)
             except RuntimeError as error:
                 raise TrainError(f"the reconstruction run is of another configuration than the codec; give the run that made it ({error})") from error
 
