@@ -97,6 +97,18 @@ def test_compiling_is_asked_for_by_an_option_or_a_setting():
         assert "--compile" in CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
 
 
+def test_torchrun_takes_no_option_of_a_stage_for_its_own():
+    """It looks through all arguments for shortened options of its own, those behind the script too: `--start` was refused."""
+    import typer
+    from torch.distributed.run import get_args_parser
+
+    group = typer.main.get_command(app)
+    for command in ("semantic", "refine", "reconstruct", "adversarial"):
+        for option in (name for parameter in group.commands[command].params for name in parameter.opts if name.startswith("-")):
+            parsed = get_args_parser().parse_args(["--nproc-per-node", "2", "-m", "unitoken", "train", command, option, "x"])
+            assert parsed.training_script_args == ["train", command, option, "x"]
+
+
 @pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2"])
 def test_a_wrong_shard_is_a_usage_error(tmp_path, shard):
     result = CliRunner().invoke(app, ["features", str(tmp_path), "-o", str(tmp_path / "f"), "--teacher", "x", "--shard", shard])

@@ -133,7 +133,7 @@ def reconstruct(
     minutes: Minutes = 60.0,
     tokens: Tokens = None,
     trained: Annotated[bool, typer.Option("--trained", help="The codec's P, G and decoder are trained already: train them further.")] = False,
-    start: Annotated[Path | None, typer.Option(help="Reconstruction run to start from, in another folder than it.")] = None,
+    start: Annotated[Path | None, typer.Option("--start-from", help="Reconstruction run to start from, in another folder than it.")] = None,
     teacher: Hears = None,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
