@@ -3,6 +3,7 @@
 usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        how many S and P codewords speech of the pool uses
        python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
        python scripts/measure.py pitch MANIFEST [--pairs 50]                  does the height of the voice follow G?
+       python scripts/measure.py melody MANIFEST [--clips 30]                 how far is the decoder's F0 from the true one, and what does it cost?
        python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe
 Each takes --model (default: the packaged one) and --threads.
 """
@@ -15,12 +16,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from swift_f0 import SwiftF0
 
 from unitoken import Tokenizer, load_audio
 from unitoken.evaluate.manifest import read_manifest
+from unitoken.evaluate.signal import pesq_wb, stoi
 from unitoken.evaluate.speakers import SpeakerEmbedder
 from unitoken.evaluate.swap import measure_pitch_swaps, measure_swaps, pitch_slope, voice_pairs
 from unitoken.evaluate.usage import CodebookCounter
+from unitoken.train.pitch import track_log_f0
 
 
 def recordings(archives, names):
@@ -74,6 +78,33 @@ def pitch(args, tok):
     print(f"median F0 of {args.pairs} conversions over the source's: {slope:.2f} of the way to the target's, correlation {correlation:.2f}")
 
 
+def melody(args, tok):
+    rows, tracker = read_manifest(args.manifest), SwiftF0(threads=1)
+    errors, scores = [], {"its own F0": [], "the true F0": []}
+    for row in rows[:: max(1, len(rows) // args.clips)][: args.clips]:
+        wave = load_audio(row.path, sample_rate=16000)[0][: 6 * 16000]  # one window of the decoder
+        true = torch.from_numpy(track_log_f0(wave.numpy(), tracker)).float()
+        bundle, known = tok.encode(wave, sample_rate=16000), torch.isfinite(true)
+
+        def given(module, inputs, outputs, known=known, true=true):
+            """Note the error; put the true F0 in the place of the decoder's own."""
+            (log_f0, voice), at = outputs, inputs[2][0, :, 0].nonzero()[:, 0]
+            errors.append((log_f0[0, at] - true)[known & (voice[0, at] > 0)].abs())
+            log_f0[0, at] = torch.where(known, true, log_f0[0, at])
+            return log_f0, voice
+
+        for name in scores:
+            hook = tok._codec.decoder.pitch.register_forward_hook(given) if name == "the true F0" else None
+            decoded = tok.decode(bundle)
+            scores[name].append([stoi(wave, decoded), pesq_wb(wave, decoded)])
+            if hook is not None:
+                hook.remove()
+    error = torch.cat(errors)
+    print(f"F0 of {len(errors)} clips is off by {error.median():.2%} in the median, {error.mean():.2%} in the mean, where both have voice")
+    for name, values in scores.items():
+        print("with {}: STOI {:.3f}, PESQ-WB {:.2f}".format(name, *np.nanmean(np.array(values, dtype=float), 0)))
+
+
 def codewords(args, tok):
     names = {line.split("\t")[0] for line in args.phones.read_text(encoding="utf-8").splitlines()[1:]}
     book = tok.codewords("s")[0]
@@ -85,7 +116,7 @@ def codewords(args, tok):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, swap, pitch, codewords):
+    for run in (codebooks, swap, pitch, melody, codewords):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
@@ -96,6 +127,10 @@ def main():
                 command.add_argument("--speakers", type=Path, required=True)
             command.add_argument("--pairs", type=int, default=50)
             command.add_argument("--seed", type=int, default=0)
+            continue
+        if run is melody:
+            command.add_argument("manifest", type=Path)
+            command.add_argument("--clips", type=int, default=30)
             continue
         command.add_argument("manifest" if run is codebooks else "phones", type=Path)
         command.add_argument("archives", type=Path, nargs="+")

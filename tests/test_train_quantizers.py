@@ -211,7 +211,9 @@ def test_the_pitch_loss_rewards_the_truth_and_ignores_the_unvoiced_and_the_paddi
     target, mask = torch.tensor([[4.6, np.nan, 5.3, np.nan]]), torch.tensor([[1.0, 1, 1, 0]])
     voice, right = torch.tensor([[20.0, -20, 20, 20]]), torch.tensor([[4.6, 9.0, 5.3, 9.0]])
     assert float(voiced_loss(voice, right, target, mask)) < 1e-6
-    assert float(voiced_loss(voice, right + torch.tensor([[0.3, 0, 0, 0]]), target, mask)) == pytest.approx((0.3 - 0.05) / 2, abs=1e-5)
+    assert float(voiced_loss(voice, right + torch.tensor([[0.3, 0, 0, 0]]), target, mask)) == pytest.approx((0.3 - 0.01) / 2, abs=1e-5)
+    small = voiced_loss(voice, right + torch.tensor([[0.01, 0, 0, 0]]), target, mask)
+    assert float(small) == pytest.approx(0.01**2 / (2 * 0.02) / 2, abs=1e-5)
     assert float(voiced_loss(-voice, right, target, mask)) == pytest.approx(0.1 * 20, abs=1e-5)
     assert float(voiced_loss(voice, right, target, torch.ones(1, 4))) == pytest.approx(0.1 * 20 / 4, abs=1e-5)
     unvoiced = torch.full((1, 4), float("nan"))

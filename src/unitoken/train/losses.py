@@ -72,7 +72,7 @@ class SpectralLoss(nn.Module):
 
 
 def voiced_loss(voice: Tensor, log_f0: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Return the loss of a prediction of F0: cross entropy of voicing, and a smooth L1 of log-F0 where there is voice.
+    """Return the loss of a prediction of F0: cross entropy of voicing, and a smooth L1 of log-F0 where there is voice, square below 2 %.
 
     Args:
         voice: float32 `(batch, frames)`, logit.
@@ -82,5 +82,5 @@ def voiced_loss(voice: Tensor, log_f0: Tensor, target: Tensor, mask: Tensor) -> 
     """
     voiced = torch.isfinite(target)
     wrong = nn.functional.binary_cross_entropy_with_logits(voice.float(), voiced.float(), reduction="none")
-    error = nn.functional.smooth_l1_loss(log_f0.float(), target.nan_to_num(), beta=0.1, reduction="none") * voiced
+    error = nn.functional.smooth_l1_loss(log_f0.float(), target.nan_to_num(), beta=0.02, reduction="none") * voiced
     return 0.1 * (wrong * mask).sum() / mask.sum().clamp_min(1) + error.sum() / voiced.sum().clamp_min(1)
