@@ -62,7 +62,7 @@ class ReconstructionSettings:
         ("magnitude", 4.0),
         ("commit", 1.0),
         ("entropy", 4e-4),
-        ("f0", 0.2),
+        ("f0", 2.0),
         ("energy", 0.1),
         ("guess", 1.0),
         ("redundancy", 0.2),

@@ -4,6 +4,7 @@ Predictability minimization (Schmidhuber, Neural Computation 4, 1992). The decod
 are lost to everything else.
 """
 
+import torch
 from torch import Tensor, nn
 
 from .quantizers import masked_mean
@@ -29,8 +30,8 @@ class Redundancy(nn.Module):
     def forward(self, s: Tensor, p: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return two scalars: the network's error, whose gradient is its own alone, and the redundancy, whose gradient is P's alone.
 
-        Both are shares of P's variance in the batch: the error is 1 for a network that knows nothing but the mean, and the redundancy is what is
-        missing to 1, at least 0.
+        Both are shares of P's variance in the batch: the error is 1 for a network that knows nothing but the mean, or less than that, and the
+        redundancy is what is missing to 1, at least 0. Without that bound a P that has hardly any variance yet would drown all other gradients.
 
         Args:
             s: codewords, float32 `(batch, frames, dim_s)`.
@@ -40,6 +41,7 @@ class Redundancy(nn.Module):
         offset = p - (p * mask).sum((0, 1)) / mask.sum().clamp_min(1)
         guess = self.net((s * mask).transpose(1, 2)).transpose(1, 2).float()
         fixed = offset.detach()
-        error = masked_mean((guess - fixed) ** 2, mask) / masked_mean(fixed**2, mask).clamp_min(LEAST)
+        error = masked_mean((guess - fixed) ** 2, mask)
+        error = error / torch.maximum(error.detach(), masked_mean(fixed**2, mask)).clamp_min(LEAST)
         told = masked_mean((guess.detach() - offset) ** 2, mask) / masked_mean(offset**2, mask).clamp_min(LEAST)
         return error, (1 - told).clamp_min(0)
