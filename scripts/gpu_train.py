@@ -180,9 +180,8 @@ def train(args):
     elif args.stage == "refine":
         unitoken("refine", run / "codebook", *shared, "--features", LOCAL / "features", *timed)
     elif args.stage == "codebook":
-        unitoken(
-            "codebook", run / ("refine" if (run / "refine").is_dir() else "semantic"), *shared, *(option for pair in held_out for option in pair)
-        )
+        trained = run / ("refine" if (run / "refine").is_dir() else "semantic")
+        unitoken("codebook", trained, *shared, *(option for pair in held_out for option in pair))
     elif args.stage == "reconstruct":
         unitoken("reconstruct", run / "codebook", *shared, "--pitch", pool, *timed, *hears)
     else:

@@ -32,7 +32,7 @@ from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.refine import RefineSettings, train_refine
 from unitoken.train.run import Clock, Log, WeightAverage, load_checkpoint, save_checkpoint
 from unitoken.train.sampling import Crop
-from unitoken.train.semantic import SemanticSettings, SemanticStudent, train_semantic
+from unitoken.train.semantic import LessonMaker, SemanticSettings, SemanticStudent, train_semantic
 from unitoken.train.semantic_tokens import SemanticTokens, fit_codebook, pool_latents, student_latents, tokenize_pool
 from unitoken.train.store import AudioStore
 from unitoken.train.teachers import load_teacher
@@ -55,13 +55,13 @@ def data(tmp_path_factory):
 
 def stage_0(data, folder, run=RUN):
     pool, cache, _, _ = data
-    return train_semantic(pool, pool.utterances, cache, folder, TINY, SemanticSettings(run, batch=4, seconds=0.5))
+    return train_semantic(LessonMaker(pool, pool.utterances, cache, folder, TINY, SemanticSettings(run, batch=4, seconds=0.5)))
 
 
 def stage_refine(data, folder, run=RUN, **settings):
     pool, cache, _, _ = data
     chosen = RefineSettings(**{"run": run, "batch": 4, "seconds": 0.5, "still": 2} | settings)
-    return train_refine(make_codec(), pool, pool.utterances, cache, folder, chosen)
+    return train_refine(make_codec(), LessonMaker(pool, pool.utterances, cache, folder, TINY, chosen))
 
 
 def stage_1(data, folder, run=RUN):
@@ -509,7 +509,7 @@ def test_codecs_that_the_pool_does_not_fit_are_refused(data, tmp_path):
     pool, cache, tokens, pitch = data
     fast = replace(TINY, sample_rate=24000)
     with pytest.raises(TrainError, match="a codec for 24000 Hz, pools hold 16000 Hz"):
-        train_semantic(pool, pool.utterances, cache, tmp_path, fast, SemanticSettings(RUN))
+        LessonMaker(pool, pool.utterances, cache, tmp_path, fast, SemanticSettings(RUN))
     with pytest.raises(TrainError, match="a codec for 24000 Hz, pools hold 16000 Hz"):
         ExampleMaker(pool, pool.utterances, tokens, pitch, fast, REBUILD, None, 0)
     fine = replace(TINY, decoder=replace(TINY.decoder, hop=160, n_fft=640))

@@ -17,6 +17,7 @@ from unitoken.train.pool import Pool
 from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.refine import RefineSettings, train_refine
 from unitoken.train.run import Clock, WeightAverage
+from unitoken.train.semantic import LessonMaker
 from unitoken.train.semantic_tokens import SemanticTokens
 
 
@@ -47,7 +48,8 @@ def main(pool, semantic, pitch, features, out):
 
     Reconstructor.forward = watched
     codec = make_codec()
-    train_refine(codec, opened, opened.utterances, FeatureCache(features, opened), out / "0", RefineSettings(run, batch=4, seconds=0.5, still=1))
+    refined = RefineSettings(run, batch=4, seconds=0.5, still=1)
+    train_refine(codec, LessonMaker(opened, opened.utterances, FeatureCache(features, opened), out / "0", TINY, refined))
     save_file(weights(modules[-1]), out / f"refine-{parallel.rank()}.safetensors")
     taken.clear()
     if parallel.rank() == 0:

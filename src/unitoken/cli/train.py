@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import train_data
-from .train_inputs import Device, Output, PoolFolder, example_maker, find_device, one_device, open_pool, open_teacher, run_settings
+from .train_inputs import Device, Output, PoolFolder, example_maker, find_device, lesson_maker, one_device, open_pool, open_teacher, run_settings
 
 app = typer.Typer(
     help="Train a tokenizer: pool, features, pitch, semantic, codebook, refine, reconstruct, adversarial, export.", no_args_is_help=True
@@ -44,21 +44,13 @@ def semantic(
     compile: Compile = False,
 ) -> None:
     """Stage 0: the semantic encoder learns the teacher's features; runs under torchrun too."""
-    from ..train import parallel
-    from ..train.features import FeatureCache
-    from ..train.handover import keep_config, read_config
-    from ..train.noise import NoiseBank
+    from ..train.handover import read_config
     from ..train.overrides import override
     from ..train.semantic import SemanticSettings, train_semantic
 
     run, own = run_settings(settings, minutes, 1e-3, compile)
-    chosen, codec_config = override(SemanticSettings(run=run), own), read_config(config)
-    opened, utterances, _ = open_pool(pool, valid_speakers)
-    cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
-    place = find_device(device)
-    if parallel.rank() == 0:
-        keep_config(output, codec_config)
-    train_semantic(opened, utterances, cache, output, codec_config, chosen, noise=bank, device=place)
+    chosen = override(SemanticSettings(run=run), own)
+    train_semantic(lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device))
     typer.echo(f"semantic run: {output}")
 
 
@@ -106,21 +98,13 @@ def refine(
     compile: Compile = False,
 ) -> None:
     """Stage 0, second part: semantic encoder and codebook learn together; then `codebook` again. Runs under torchrun too."""
-    from ..train import parallel
-    from ..train.features import FeatureCache
-    from ..train.handover import keep_config, load_codec
-    from ..train.noise import NoiseBank
+    from ..train.handover import load_codec
     from ..train.overrides import override
     from ..train.refine import RefineSettings, train_refine
 
     run, own = run_settings(settings, minutes, 5e-4, compile)
     chosen, loaded = override(RefineSettings(run=run), own), load_codec(codec)
-    opened, utterances, _ = open_pool(pool, valid_speakers)
-    cache, bank = FeatureCache(features, opened), NoiseBank(noise) if noise else None
-    place = find_device(device)
-    if parallel.rank() == 0:
-        keep_config(output, loaded.config)
-    train_refine(loaded, opened, utterances, cache, output, chosen, noise=bank, device=place)
+    train_refine(loaded, lesson_maker(loaded.config, pool, valid_speakers, features, noise, output, chosen, device))
     typer.echo(f"refine run: {output}")
 
 

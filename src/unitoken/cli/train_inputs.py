@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..train.examples import ExampleMaker, ReconstructionSettings
     from ..train.pool import Pool, Utterance
     from ..train.run import RunSettings
+    from ..train.semantic import LessonMaker, S
     from ..train.teachers import Teacher
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
@@ -74,6 +75,30 @@ def one_device(given: str | None) -> "torch.device":
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainError("this stage runs in one process; start it without torchrun, or with --nproc-per-node 1")
     return find_device(given)
+
+
+def lesson_maker(
+    codec_config: "CodecConfig",
+    pool: Path,
+    valid_speakers: Path | None,
+    features: Path,
+    noise: Path | None,
+    output: Path,
+    settings: "S",
+    device: str | None,
+) -> "LessonMaker[S]":
+    """Return what makes the lessons of stage 0, the run's folder begun."""
+    from ..train import parallel
+    from ..train.features import FeatureCache
+    from ..train.handover import keep_config
+    from ..train.noise import NoiseBank
+    from ..train.semantic import LessonMaker
+
+    opened, utterances, _ = open_pool(pool, valid_speakers)
+    cache, bank, place = FeatureCache(features, opened), NoiseBank(noise) if noise else None, find_device(device)
+    if parallel.rank() == 0:
+        keep_config(output, codec_config)
+    return LessonMaker(opened, utterances, cache, output, codec_config, settings, bank, place)
 
 
 def example_maker(

@@ -6,7 +6,6 @@ alone; encoder and codebook follow. Related: vq-wav2vec (arXiv 1910.05453) and R
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,8 @@ from torch import Tensor, nn
 from ..model.codec import Codec
 from ..nn.blocks import ConvNeXtBlock
 from ..nn.quantize import VectorQuantizer
-from . import parallel
-from .features import FeatureCache
-from .loop import adamw, descend, run_loop
-from .noise import NoiseBank
-from .pool import Pool, Utterance
 from .quantizers import AveragingTrainer, Quantized
-from .record import keep_record
-from .semantic import BETAS, LessonMaker, SemanticSettings, SemanticStudent, check_codebook, draw_of, regression_loss
+from .semantic import Lesson, LessonMaker, SemanticSettings, SemanticStudent, check_codebook, learn, regression_loss
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,12 @@ class Reader(nn.Module):
         self.alone = nn.Linear(dim, dim)
 
     def forward(self, codewords: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is foretold with and without the neighbours, each `(batch, frames, dim)`."""
+        """Return what is foretold with and without the neighbours, `(batch, frames, dim)` each.
+
+        Args:
+            codewords: float32 `(batch, frames, dim)`.
+            mask: float32 `(batch, frames, 1)`: one on valid frames.
+        """
         x = self.stem(codewords) * mask
         for block in self.blocks:
             x = block(x, mask)
@@ -90,11 +88,11 @@ class QuantizedStudent(nn.Module):
         self.autocast = settings.run.autocast
 
     def forward(self, magnitudes: Tensor, mask: Tensor, unquantized: Tensor, still: bool) -> tuple[Tensor, Tensor, Quantized]:
-        """Return what is foretold with and without the neighbours, and what quantizing gave.
+        """Return what is foretold with and without the neighbours, `(batch, frames, dim)` each, and what quantizing gave.
 
         Args:
-            magnitudes: of perturbed speech.
-            mask: float32 `(batch, frames, 1)`.
+            magnitudes: of the STFT of perturbed speech, float32 `(batch, frames of the front end, bins)`.
+            mask: float32 `(batch, frames, 1)`: one on valid frames.
             unquantized: bool `(batch, 1, 1)`: utterances whose latents are read as they are.
             still: whether the encoder gets no gradient.
         """
@@ -106,60 +104,36 @@ class QuantizedStudent(nn.Module):
         return together, alone, quantized
 
 
-def train_refine(
-    codec: Codec,
-    pool: Pool,
-    utterances: list[Utterance],
-    cache: FeatureCache,
-    folder: Path,
-    settings: RefineSettings,
-    *,
-    noise: NoiseBank | None = None,
-    device: torch.device | str = "cpu",
-) -> QuantizedStudent:
-    """Train the semantic encoder and its codebook for a while, or go on with the run in `folder`.
+def train_refine(codec: Codec, lessons: LessonMaker[RefineSettings]) -> QuantizedStudent:
+    """Train the semantic encoder and its codebook for a while, or go on with the run in the lessons' folder.
 
     Args:
         codec: what `join_codec` made of a semantic run, or any other with one semantic codebook; not changed.
-        pool: the audio.
-        utterances: what to train on.
-        cache: the teacher's features of the pool.
-        folder: checkpoints, log and the targets' projection.
-        settings: how.
-        noise: noise and rooms for the student's input.
-        device: where to train.
+        lessons: what to learn from; their settings say how, and how long.
 
     Returns:
         the student with averaged weights and codebook.
 
     Raises:
-        TrainError: if the folder holds a run of another configuration or on other utterances, the semantic quantizer is not one codebook, or the
-            loss is no longer finite.
+        TrainError: if the folder holds a run of another configuration, the semantic quantizer is not one codebook, or the loss is no longer finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pool.check_rate(codec.config)
-    keep_record(folder, utterances, settings=settings)
+    settings = lessons.settings
     torch.manual_seed(settings.run.seed)
-    device = torch.device(device)
-    module = QuantizedStudent(codec, settings).to(device).train()
-    if settings.run.compile:
-        module.student.semantic.compile()
-    wrapped = parallel.wrap(module)
-    optimizer = adamw(module.parameters(), settings.run.learning_rate, BETAS, device)
-    lessons = LessonMaker(pool, utterances, cache, folder, codec.config, settings, noise, device)
+    module = QuantizedStudent(codec, settings).to(lessons.device).train()
 
-    def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
-        drawn, generator = draw_of(number, settings.run.seed)
-        lesson = lessons.make(drawn, generator)
+    def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
         unquantized = torch.rand(len(lesson.mask), 1, 1, generator=generator) < settings.unquantized
-        together, alone, quantized = wrapped(lesson.magnitudes, lesson.mask, unquantized.to(device, non_blocking=True), number < settings.still)
-        values = {"together": regression_loss(together, lesson.target, lesson.mask), "alone": regression_loss(alone, lesson.target, lesson.mask)}
-        values["commit"] = quantized.commitment
-        loss = values["together"] + settings.alone * values["alone"] + values["commit"]
-        norm = descend(optimizer, loss, number)
-        logged = {"loss": loss.detach()} | {name: value.detach() for name, value in values.items()}
-        return logged | {"perplexity": module.trainer.perplexity, "norm": norm}, lesson.seconds
+        still = number < settings.still
+        together, alone, quantized = wrapped(lesson.magnitudes, lesson.mask, unquantized.to(lessons.device, non_blocking=True), still)
+        errors = [regression_loss(guess, lesson.target, lesson.mask) for guess in (together, alone)]
+        loss = errors[0] + settings.alone * errors[1] + quantized.commitment
+        return {
+            "loss": loss,
+            "together": errors[0],
+            "alone": errors[1],
+            "commit": quantized.commitment,
+            "perplexity": module.trainer.perplexity,
+        }
 
-    average = run_loop(folder, module, [optimizer], settings.run, step)
-    module.load_state_dict(average.state)
+    learn(module, module.student.semantic, lessons, losses)
     return module.eval()

@@ -1,8 +1,9 @@
 """Stage 0: the semantic encoder learns the teacher's features, clean speech for the teacher, perturbed speech for the student."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,6 @@ from .run import RunSettings
 from .sampling import Crop, SpeakerSampler
 from .store import AudioStore
 from .targets import Projection
-
-BETAS = (0.9, 0.98)
-"""Of the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,15 @@ def regression_loss(latent: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return ((latent.float() - target) ** 2 * mask).sum() / (mask.sum() * target.shape[-1])
 
 
+S = TypeVar("S", bound=SemanticSettings)
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What the student hears in one step, and what it is to say.
 
     Attributes:
-        magnitudes: STFT magnitudes of perturbed speech, float32 `(batch, frames of the front end, bins)`.
+        magnitudes: of the STFT of perturbed speech, float32 `(batch, frames of the front end, bins)`.
         target: float32 `(batch, frames, dim)`, zero where the mask is.
         mask: float32 `(batch, frames, 1)`: one on valid frames.
         seconds: of audio in it, a scalar.
@@ -101,18 +102,21 @@ class Lesson:
     seconds: Tensor
 
 
-class LessonMaker:
+class LessonMaker(Generic[S]):
     """Makes each step's lesson, the same for the same number.
 
     Args:
         pool: the audio.
         utterances: what to draw from.
         cache: the teacher's features of the pool.
-        folder: of the run; the targets' projection is kept there.
+        folder: of the run, made if it is missing; the record of the run and the targets' projection are kept there.
         config: the codec's.
         settings: how.
         noise: noise and rooms for the student's input.
         device: where lessons are made.
+
+    Raises:
+        TrainError: if the pool's rate is not the codec's, or the folder holds a run on other utterances.
     """
 
     def __init__(
@@ -122,17 +126,20 @@ class LessonMaker:
         cache: FeatureCache,
         folder: Path,
         config: CodecConfig,
-        settings: SemanticSettings,
-        noise: NoiseBank | None,
-        device: torch.device,
+        settings: S,
+        noise: NoiseBank | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.settings, self.config = settings, config
-        self.front_end = LogMel(config.front_end, config.sample_rate).to(device)
-        self.projection = _projection(folder, cache, utterances, config).to(device)
+        folder.mkdir(parents=True, exist_ok=True)
+        pool.check_rate(config)
+        keep_record(folder, utterances, settings=settings)
+        self.folder, self.settings, self.config, self.device = folder, settings, config, torch.device(device)
+        self.front_end = LogMel(config.front_end, config.sample_rate).to(self.device)
+        self.projection = _projection(folder, cache, utterances, config).to(self.device)
         self.sampler = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed)
         self.longest = int(settings.seconds * config.sample_rate) // config.hop_s * config.hop_s
-        self.audio, self.features = AudioStore(pool).to(device), cache.to(device)
-        self.noise = noise.to(device) if noise else None
+        self.audio, self.features = AudioStore(pool).to(self.device), cache.to(self.device)
+        self.noise = noise.to(self.device) if noise else None
 
     @torch.no_grad()
     def make(self, number: int, generator: torch.Generator) -> Lesson:
@@ -145,65 +152,61 @@ class LessonMaker:
         return Lesson(magnitudes, target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
 
 
-def train_semantic(
-    pool: Pool,
-    utterances: list[Utterance],
-    cache: FeatureCache,
-    folder: Path,
-    config: CodecConfig,
-    settings: SemanticSettings,
-    *,
-    noise: NoiseBank | None = None,
-    device: torch.device | str = "cpu",
-) -> SemanticStudent:
-    """Train the semantic encoder for a while, or go on with the run in `folder`.
+def train_semantic(lessons: LessonMaker[SemanticSettings]) -> SemanticStudent:
+    """Train the semantic encoder for a while, or go on with the run in the lessons' folder.
 
     Args:
-        pool: the audio.
-        utterances: what to train on.
-        cache: the teacher's features of the pool.
-        folder: checkpoints, log and the targets' projection.
-        config: the codec's configuration.
-        settings: how.
-        noise: noise and rooms for the student's input.
-        device: where to train.
+        lessons: what to learn from; their settings say how long.
 
     Returns:
         the student with averaged weights.
 
     Raises:
-        TrainError: if the folder holds a run of another configuration or on other utterances, or the loss is no longer finite.
+        TrainError: if the folder holds a run of another configuration, or the loss is no longer finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pool.check_rate(config)
-    keep_record(folder, utterances, settings=settings)
-    torch.manual_seed(settings.run.seed)
-    device = torch.device(device)
-    student = SemanticStudent(config).to(device)
-    if settings.run.compile:
-        student.semantic.compile()
-    wrapped = parallel.wrap(student)
-    optimizer = adamw(student.parameters(), settings.run.learning_rate, BETAS, device)
-    lessons = LessonMaker(pool, utterances, cache, folder, config, settings, noise, device)
+    torch.manual_seed(lessons.settings.run.seed)
+    student = SemanticStudent(lessons.config).to(lessons.device)
 
-    def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
-        drawn, generator = draw_of(number, settings.run.seed)
-        lesson = lessons.make(drawn, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.run.autocast):
+    def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
+        with torch.autocast(lessons.device.type, torch.bfloat16, enabled=lessons.settings.run.autocast):
             latent = wrapped(lesson.magnitudes, lesson.mask)
-        loss = regression_loss(latent, lesson.target, lesson.mask)
-        norm = descend(optimizer, loss, number)
-        return {"loss": loss.detach(), "norm": norm}, lesson.seconds
+        return {"loss": regression_loss(latent, lesson.target, lesson.mask)}
 
-    average = run_loop(folder, student, [optimizer], settings.run, step)
-    student.load_state_dict(average.state)
+    learn(student, student.semantic, lessons, losses)
     return student
 
 
-def draw_of(number: int, seed: int) -> tuple[int, torch.Generator]:
-    """Return which lesson this process draws in a step, and what draws the chances in it."""
-    drawn = number * parallel.world() + parallel.rank()
-    return drawn, torch.Generator().manual_seed(seed * 1_000_003 + drawn)
+Losses = Callable[[nn.Module, Lesson, int, torch.Generator], dict[str, Tensor]]
+"""Scalars of one step, `loss` first: of the module as its processes share it, the lesson, the step's number, and what draws its chances (CPU)."""
+
+
+def learn(module: nn.Module, encoder: nn.Module, lessons: LessonMaker[S], losses: Losses) -> None:
+    """Train a module on lessons, or go on with the run in their folder, and give it its averaged weights.
+
+    Args:
+        module: what learns, on the lessons' device.
+        encoder: the part of it to compile, where that is asked for.
+        lessons: their settings say how long.
+        losses: see `Losses`; all scalars are logged, `loss` is learnt.
+
+    Raises:
+        TrainError: if the folder holds a run of another configuration, or the loss is no longer finite.
+    """
+    run = lessons.settings.run
+    if run.compile:
+        encoder.compile()
+    wrapped = parallel.wrap(module)
+    optimizer = adamw(module.parameters(), run.learning_rate, (0.9, 0.98), lessons.device)
+
+    def step(number: int) -> tuple[dict[str, Tensor], Tensor]:
+        drawn = number * parallel.world() + parallel.rank()
+        generator = torch.Generator().manual_seed(run.seed * 1_000_003 + drawn)
+        lesson = lessons.make(drawn, generator)
+        values = losses(wrapped, lesson, number, generator)
+        norm = descend(optimizer, values["loss"], number)
+        return {name: value.detach() for name, value in values.items()} | {"norm": norm}, lesson.seconds
+
+    module.load_state_dict(run_loop(lessons.folder, module, [optimizer], run, step).state)
 
 
 def _projection(folder: Path, cache: FeatureCache, utterances: Sequence[Utterance], config: CodecConfig) -> Projection:
