@@ -11,6 +11,7 @@ from unitoken import Tokenizer
 from unitoken.cli.train import app
 from unitoken.errors import TrainError
 from unitoken.train.handover import load_codec, trained_codebook
+from unitoken.train.pool import Pool
 
 SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
 
@@ -32,6 +33,8 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     assert "6 utterances" in call("pool", manifest, archive, "-o", pool)
     assert "6 utterances" in call("merge", pool, "-o", tmp_path / "merged")
     assert (tmp_path / "merged" / "audio.i16").read_bytes() == (pool / "audio.i16").read_bytes()
+    assert "6 utterances" in call("speed", pool, "0.9", "-o", tmp_path / "slow")
+    assert Pool(tmp_path / "slow").hours == pytest.approx(Pool(pool).hours / 0.9, rel=1e-3)
     teacher = make_teacher("hubert", tmp_path / "teacher")
     assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "0/2", "--layer", "1")
     assert "features of 3 utterances" in call("features", pool, "-o", tmp_path / "f", "--teacher", teacher, "--shard", "1/2", "--layer", "1")

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,8 @@ from unitoken.train.batches import collate
 from unitoken.train.noise import NoiseBank
 from unitoken.train.offsets import frame_offsets
 from unitoken.train.pitch import PitchCache, compute_pitch
-from unitoken.train.pool import Pool, build_pool, keep_sources, merge_pools, read_speakers, split_pool, transcript_of
+from unitoken.train.pool import Pool, read_speakers, split_pool
+from unitoken.train.pool_files import build_pool, change_speed, keep_sources, merge_pools, transcript_of
 from unitoken.train.sampling import Crop, SpeakerSampler
 from unitoken.train.sources import Source, band_limits, read_sources
 from unitoken.train.store import AudioStore, FrameStore, take
@@ -87,6 +89,41 @@ def test_pools_are_joined_in_the_order_given(pool, tmp_path):
         merge_pools([], tmp_path / "none")
 
 
+@pytest.mark.parametrize("speed", [0.9, 1.25])
+def test_a_pool_at_another_speed(tmp_path, speed):
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32) * 0.5
+    rows = [("a.flac", "x", "y", "en", "words"), ("b.flac", "x", "z", "en", "")]
+    archive = write_tar(tmp_path / "a.tar", [("a.flac", tone, 16000), ("b.flac", buzz(0.3, 200), 16000)])
+    pool = build_pool(write_manifest(tmp_path / "m.tsv", rows), [archive], tmp_path / "p")
+    copies = change_speed(pool, tmp_path / "q", speed)
+    first, second = copies.utterances
+    assert (first.path, first.who, first.transcript, first.speed) == (f"a.flac@{speed}", ("x", "y"), "words", speed)
+    assert [first.samples, second.samples] == [math.ceil(16000 / speed), math.ceil(4800 / speed)]
+    spectrum = np.abs(np.fft.rfft(copies.wave(first) * np.hanning(first.samples)))
+    assert spectrum.argmax() * 16000 / first.samples == pytest.approx(440 * speed, abs=1)
+    assert np.abs(copies.wave(first)[100:-100]).max() == pytest.approx(0.5, abs=0.01)
+    joined = merge_pools([pool, copies], tmp_path / "joined")
+    assert [u.speed for u in joined.utterances] == [1, 1, speed, speed]
+    assert split_pool(joined, {("x", "y")})[0] == [joined.utterances[1], joined.utterances[3]]
+    assert len({u.voice for u in joined.utterances}) == 4
+    assert change_speed(copies, tmp_path / "r", 0.8).utterances[0].speed == pytest.approx(speed * 0.8)
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.4, 2.1, 0.905])
+def test_speeds_that_are_refused(pool, tmp_path, speed):
+    with pytest.raises(TrainError, match="in hundredths and not 1, got"):
+        change_speed(pool, tmp_path / "q", speed)
+    assert not (tmp_path / "q").exists()
+
+
+def test_pools_written_before_speeds_were_known_open(tmp_path):
+    made = make_pool(tmp_path, 1, 2)
+    index = made.folder / "pool.tsv"
+    index.write_text("".join(line.rpartition("\t")[0] + "\n" for line in index.read_text().splitlines()))
+    assert "speed" not in index.read_text()
+    assert Pool(made.folder).utterances == made.utterances
+
+
 @pytest.mark.parametrize("name", ["pool.tsv", "audio.i16"])
 def test_a_folder_that_is_no_pool_is_refused(tmp_path, name):
     made = make_pool(tmp_path, 1, 1)
@@ -149,7 +186,9 @@ def test_clips_of_nobody_known_count_as_several_people(pool):
 def test_sources_are_kept_with_the_pool(pool, tmp_path):
     assert Pool(pool.folder).sources == {"arabic-sc": Source(band_hz=4000.0)}
     assert merge_pools([pool], tmp_path / "joined").sources == pool.sources
-    assert band_limits(pool.sources, ["bench", "arabic-sc"]).tolist() == [float("inf"), 4000.0]
+    assert change_speed(pool, tmp_path / "slow", 0.9).sources == pool.sources
+    limits = band_limits(pool.sources, ["bench", "arabic-sc", "bench", "arabic-sc"], [1.0, 1.0, 0.9, 1.1], 8000.0)
+    assert limits.tolist() == pytest.approx([8000.0, 4000.0, 7200.0, 4400.0])
     path = tmp_path / "s.tsv"
     path.write_text("source\tweight\tpeople\tband_hz\na\t0.5\t\t\nb\t\t7\t7000\n")
     assert read_sources(path) == {"a": Source(0.5), "b": Source(1.0, 7, 7000.0)}

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,6 +28,7 @@ from unitoken.train.loop import adamw, descend, run_loop
 from unitoken.train.noise import NoiseBank
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
+from unitoken.train.pool_files import change_speed, merge_pools
 from unitoken.train.rebuild import train_reconstruction
 from unitoken.train.reconstruction import Reconstructor
 from unitoken.train.refine import RefineSettings, train_refine
@@ -82,6 +84,16 @@ STAGES = {"semantic": stage_0, "refine": stage_refine, "reconstruction": stage_1
 def log_of(folder):
     with (folder / "log.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+def test_references_are_of_the_same_voice(data, tmp_path):
+    joined = merge_pools([data[0], change_speed(data[0], tmp_path / "fast", 1.25)], tmp_path / "joined")
+    tokens, pitch = make_tokens(make_codec(), joined, tmp_path / "s"), make_pitch(joined, tmp_path / "pitch")
+    maker = ExampleMaker(joined, joined.utterances, tokens, pitch, TINY, replace(REBUILD, other_utterance=1.0), None, 0)
+    random = np.random.default_rng(0)
+    pairs = [(utterance, maker._reference(utterance, random).utterance) for utterance in joined.utterances for _ in range(8)]
+    assert all(one.voice == other.voice for one, other in pairs)
+    assert any(one != other for one, other in pairs)
 
 
 @pytest.mark.parametrize("name", STAGES)

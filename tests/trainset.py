@@ -11,7 +11,7 @@ from unitoken.model.codec import Codec
 from unitoken.presets import preset
 from unitoken.train.pitch import DATA as PITCH
 from unitoken.train.pitch import PitchCache
-from unitoken.train.pool import build_pool
+from unitoken.train.pool_files import build_pool
 from unitoken.train.run import Clock, RunSettings
 from unitoken.train.semantic_tokens import SemanticTokens, tokenize_pool
 from unitoken.train.store import mark

@@ -11,7 +11,7 @@ from . import train_data
 from .train_inputs import Device, Output, PoolFolder, example_maker, find_device, lesson_maker, one_device, open_pool, open_teacher, run_settings
 
 app = typer.Typer(
-    help="Train a tokenizer: pool, features, pitch, semantic, codebook, refine, reconstruct, adversarial, export.", no_args_is_help=True
+    help="Train a tokenizer: pool, speed, merge, features, pitch, semantic, codebook, refine, reconstruct, adversarial, export.", no_args_is_help=True
 )
 
 HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
@@ -26,7 +26,7 @@ Features = Annotated[Path, typer.Option(help="Folder that `unitoken train featur
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 
-for prepare in (train_data.pool, train_data.merge, train_data.features, train_data.pitch):
+for prepare in (train_data.pool, train_data.speed, train_data.merge, train_data.features, train_data.pitch):
     app.command()(prepare)
 
 

@@ -15,7 +15,7 @@ def pool(
     sources: Annotated[Path | None, typer.Option(help="TSV of corpora: source, and any of weight, people, band_hz.")] = None,
 ) -> None:
     """Decode all recordings once into a training pool."""
-    from ..train.pool import build_pool
+    from ..train.pool_files import build_pool
 
     built = build_pool(manifest, archives, output, sources=sources)
     typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
@@ -26,9 +26,23 @@ def merge(
     output: Output,
 ) -> None:
     """Join pools that were decoded apart."""
-    from ..train.pool import Pool, merge_pools
+    from ..train.pool import Pool
+    from ..train.pool_files import merge_pools
 
     built = merge_pools([Pool(folder) for folder in pools], output)
+    typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
+
+
+def speed(
+    pool: PoolFolder,
+    factor: Annotated[float, typer.Argument(help="0.9 is a tenth slower, 1.1 a tenth faster.")],
+    output: Output,
+) -> None:
+    """Write the pool's recordings played at another speed, to be merged with it: more voices and tempos for the semantic stages."""
+    from ..train.pool import Pool
+    from ..train.pool_files import change_speed
+
+    built = change_speed(Pool(pool), output, factor)
     typer.echo(f"{len(built)} utterances, {built.hours:.2f} h: {output}")
 
 

@@ -142,10 +142,10 @@ class ExampleMaker:
         self.audio, self.tokens, self.pitch, self.noise = AudioStore(pool), tokens, pitch, noise
         self.config, self.settings, self.seed = config, settings, seed
         self.sampler, self.sources = SpeakerSampler(utterances, sources=pool.sources, seed=seed), pool.sources
-        self.by_speaker = dict[tuple[str, str], list[Utterance]]()
+        self.by_voice = dict[tuple[str, str, float], list[Utterance]]()
         for utterance in utterances:
             if utterance.speaker != "unk":
-                self.by_speaker.setdefault(utterance.who, []).append(utterance)
+                self.by_voice.setdefault(utterance.voice, []).append(utterance)
 
     def to(self, device: torch.device | str) -> "ExampleMaker":
         """Return a maker whose data, and so its examples, are on a device."""
@@ -172,8 +172,12 @@ class ExampleMaker:
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),
             height=self._height([crop.utterance for crop in crops]),
-            limits=band_limits(self.sources, [crop.utterance.source for crop in crops]).to(device, non_blocking=True),
+            limits=self._limits([crop.utterance for crop in crops]).to(device, non_blocking=True),
         )
+
+    def _limits(self, utterances: list[Utterance]) -> Tensor:
+        names, speeds = [utterance.source for utterance in utterances], [utterance.speed for utterance in utterances]
+        return band_limits(self.sources, names, speeds, self.config.sample_rate / 2)
 
     def _height(self, utterances: list[Utterance]) -> Tensor:
         """Return the median log-F0 of whole utterances, float32 `(batch,)`."""
@@ -181,7 +185,7 @@ class ExampleMaker:
         return self.pitch.crop([Crop(utterance, 0, utterance.samples) for utterance in utterances], -(-longest // PITCH_HOP)).nanmedian(1).values
 
     def _reference(self, utterance: Utterance, random: np.random.Generator) -> Crop:
-        others = self.by_speaker.get(utterance.who, [])
+        others = self.by_voice.get(utterance.voice, [])
         if len(others) > 1 and random.random() < self.settings.other_utterance:
             utterance = others[int(random.integers(len(others)))]
         length = min(utterance.samples, int(self.settings.reference_seconds * self.config.sample_rate))

@@ -15,7 +15,7 @@ from ..model.codec import Codec
 from .examples import ExampleMaker, ReconstructionSettings
 from .loop import descend
 from .pitch import PitchCache, compute_pitch
-from .pool import build_pool
+from .pool_files import build_pool
 from .reconstruction import Reconstructor
 from .semantic_tokens import SemanticTokens, tokenize_pool
 

@@ -1,32 +1,26 @@
 """The training pool: every utterance decoded once to int16, in one memory map, with its manifest row beside it.
 
 A pool folder holds `audio.i16` (all samples, one utterance after the other), `pool.tsv` (one row an utterance: path, source, speaker,
-language, transcript, start and samples) and, where something is known about the corpora, `sources.tsv`. Opening one costs nothing: the audio
+language, transcript, start, samples and speed) and, where something is known about the corpora, `sources.tsv`. Opening one costs nothing: the audio
 is paged in as it is read.
 """
 
 import csv
 import hashlib
-import io
 import os
-import shutil
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..audio import load_audio
 from ..config import CodecConfig
 from ..errors import TrainError
-from ..files import replacing
 from .sources import read_sources
 
 AUDIO, INDEX, SOURCES = "audio.i16", "pool.tsv", "sources.tsv"
 SAMPLE_RATE = 16000
-COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples")
+COLUMNS = ("path", "source", "speaker", "language", "transcript", "start", "samples", "speed")
 
 
 @dataclass(frozen=True)
@@ -41,6 +35,7 @@ class Utterance:
         transcript: the text, or an empty string; bracketed texts of the manifest are no transcripts and come back empty.
         start: first sample in the pool's memory map.
         samples: number of samples at 16 kHz.
+        speed: how fast the recording is played; see `change_speed`.
     """
 
     path: str
@@ -50,11 +45,22 @@ class Utterance:
     transcript: str
     start: int
     samples: int
+    speed: float = 1.0
 
     @property
     def who(self) -> tuple[str, str]:
         """Source and speaker: the identity that is unique over corpora."""
         return self.source, self.speaker
+
+    @property
+    def voice(self) -> tuple[str, str, float]:
+        """Source, speaker and speed: who speaks at another speed has another voice."""
+        return self.source, self.speaker, self.speed
+
+
+def _utterance(row: Mapping[str, str]) -> Utterance:
+    path, source, speaker, language, transcript = (row[column] for column in COLUMNS[:5])
+    return Utterance(path, source, speaker, language, transcript, int(row["start"]), int(row["samples"]), float(row.get("speed", 1)))
 
 
 def digest_of(utterances: Sequence[Utterance]) -> str:
@@ -81,7 +87,7 @@ class Pool:
                 raise TrainError(f"{self.folder} is no training pool ({name} is missing); make one with: unitoken train pool")
         with index.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
-        self.utterances = [Utterance(**{**row, "start": int(row["start"]), "samples": int(row["samples"])}) for row in rows]  # type: ignore[arg-type]
+        self.utterances = [_utterance(row) for row in rows]
         self.audio: np.ndarray[tuple[int], np.dtype[np.int16]] = np.memmap(self.folder / AUDIO, dtype=np.int16, mode="c")
         self.sources = read_sources(self.folder / SOURCES) if (self.folder / SOURCES).is_file() else {}
         total = sum(u.samples for u in self.utterances)
@@ -136,109 +142,3 @@ def split_pool(pool: Pool, held_out: set[tuple[str, str]]) -> tuple[list[Utteran
     if not train:
         raise TrainError("every speaker of the pool is held out; nothing is left to train on")
     return train, [u for u in pool.utterances if u.who in held_out]
-
-
-def transcript_of(text: str) -> str:
-    """Return the manifest's text if it is a transcript, else an empty string (texts in brackets or after `[spelled]` are none)."""
-    return "" if text.startswith("[") else text
-
-
-def _members(archives: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
-    for archive in archives:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and (file := tar.extractfile(member)) is not None:
-                    yield member.name, file.read()
-
-
-def build_pool(
-    manifest: str | os.PathLike[str],
-    archives: Sequence[str | os.PathLike[str]],
-    folder: str | os.PathLike[str],
-    *,
-    sources: str | os.PathLike[str] | None = None,
-) -> Pool:
-    """Decode the utterances of tar archives once and write them as a pool; rows whose file is in none of the archives are left out.
-
-    Args:
-        manifest: TSV with at least the columns path, source, speaker, language and transcript; unique paths.
-        archives: tar files whose members are named as in the manifest.
-        folder: where to write; made if missing. A pool already there is replaced when the new one is complete.
-        sources: what is known about the corpora, see `read_sources`; kept with the pool.
-
-    Raises:
-        TrainError: if `sources` cannot be read, a path stands twice in the manifest, or no member of the archives is in it.
-        AudioFileError: if a member cannot be decoded.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if sources is not None:
-        read_sources(Path(sources))  # before hours are decoded
-    with Path(manifest).open(encoding="utf-8", newline="") as file:
-        listed = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    rows = {row["path"]: row for row in listed}
-    if len(rows) != len(listed):
-        raise TrainError(f"{manifest}: {len(listed) - len(rows)} paths stand twice; paths must be unique")
-    start, done = 0, list[dict[str, Any]]()
-    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
-        with audio.open("wb") as file:
-            for name, data in _members([Path(a) for a in archives]):
-                if name not in rows:
-                    continue
-                wave = load_audio(io.BytesIO(data), sample_rate=SAMPLE_RATE)[0].numpy()
-                file.write(np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes())
-                row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
-                done.append({**row, "start": start, "samples": len(wave)})
-                start += len(wave)
-        if not done:
-            raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
-        _write_index(index, done)
-    if sources is not None:
-        keep_sources(sources, folder)
-    return Pool(folder)
-
-
-def keep_sources(sources: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Put what is known about the corpora into a pool folder.
-
-    Raises:
-        TrainError: see `read_sources`.
-    """
-    read_sources(Path(sources))
-    with replacing(Path(folder) / SOURCES) as path:
-        shutil.copyfile(sources, path)
-
-
-def merge_pools(pools: Sequence[Pool], folder: str | os.PathLike[str]) -> Pool:
-    """Write several pools as one, with the utterances of the first one first; `sources.tsv` is taken from the first that has one.
-
-    Args:
-        pools: one at least; no path may be in two of them.
-        folder: where to write; made if missing. A pool already there is replaced when the new one is complete.
-
-    Raises:
-        TrainError: if there is none, or two have an utterance of the same path.
-    """
-    paths = [utterance.path for pool in pools for utterance in pool.utterances]
-    if not paths or len(set(paths)) != len(paths):
-        raise TrainError(f"{len(pools)} pools with {len(paths)} utterances of {len(set(paths))} paths cannot be joined; each path must be there once")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
-        start, done = 0, list[dict[str, Any]]()
-        with audio.open("wb") as file:
-            for pool in pools:
-                pool.audio.tofile(file)
-                done += [{**vars(utterance), "start": utterance.start + start} for utterance in pool.utterances]
-                start += len(pool.audio)
-        _write_index(index, done)
-    if known := [pool.folder / SOURCES for pool in pools if pool.sources]:
-        keep_sources(known[0], folder)
-    return Pool(folder)
-
-
-def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as table:
-        writer: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -49,6 +49,16 @@ def read_sources(path: Path) -> dict[str, Source]:
     return found
 
 
-def band_limits(sources: Mapping[str, Source], names: Sequence[str]) -> Tensor:
-    """Return float32 `(batch,)`: the highest frequency, in Hz, that counts for utterances of these corpora; infinite for no limit."""
-    return torch.tensor([sources.get(name, Source()).band_hz for name in names])
+def band_limits(sources: Mapping[str, Source], names: Sequence[str], speeds: Sequence[float], nyquist: float) -> Tensor:
+    """Return the highest frequency that counts for utterances of these corpora, played at these speeds.
+
+    Args:
+        sources: what is known.
+        names: of the corpora, one an utterance.
+        speeds: one an utterance; at half the speed a recording ends at half the frequency.
+        nyquist: half the sample rate of the recordings, in Hz.
+
+    Returns:
+        float32 `(batch,)`, Hz; `nyquist` and more is no limit.
+    """
+    return torch.tensor([min(sources.get(name, Source()).band_hz, nyquist) * speed for name, speed in zip(names, speeds, strict=True)])
