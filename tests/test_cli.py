@@ -20,8 +20,9 @@ from unitoken.cli.evaluate import CodecName, Metric
 from unitoken.cli.messages import UsageError
 from unitoken.cli.paths import plan
 from unitoken.errors import ModelError
-from unitoken.evaluate.codecs import CODEC2_MODES
-from unitoken.evaluate.table import METRICS
+from unitoken.evaluate.baselines import CODEC2_MODES
+from unitoken.evaluate.lyra import RATES
+from unitoken.evaluate.measures import METRICS
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
 from unitoken.presets import preset
@@ -583,7 +584,7 @@ def test_evaluate_prints_and_saves_the_report(run, manifest, tmp_path):
     assert [codec["codec"] for codec in report["codecs"]] == ["original", "unitoken S+G+P"]
     assert [codec["clips"] for codec in report["codecs"]] == [2, 2]
     assert report["codecs"][1]["global_bits_per_clip"] == 8
-    assert f"{tmp_path / 'out/report.md'} exists (and 1 more file);" in run("evaluate", *arguments, code=2).stderr
+    assert f"{tmp_path / 'out/report.md'} exists (and 2 more files);" in run("evaluate", *arguments, code=2).stderr
     assert run("evaluate", *arguments, "--force").stdout.startswith("# Evaluation\n")
 
 
@@ -599,7 +600,7 @@ def test_evaluate_loads_no_model_it_does_not_need(run, manifest, tmp_path):
     assert "| original |" in run("evaluate", manifest, "--codec", "original", "--metric", "codebooks", "--model", tmp_path / "nowhere").stdout
 
 
-@pytest.mark.parametrize(("metric", "option"), [("words", "--asr"), ("speakers", "--speakers")])
+@pytest.mark.parametrize(("metric", "option"), [("words", "--asr"), ("speakers", "--speakers"), ("mos", "--dnsmos")])
 def test_evaluate_says_what_a_metric_needs(run, manifest, metric, option):
     assert f"add {option}" in run("evaluate", manifest, "--metric", metric, code=2).stderr
 
@@ -607,6 +608,7 @@ def test_evaluate_says_what_a_metric_needs(run, manifest, metric, option):
 def test_evaluate_knows_every_metric_and_codec():
     assert [metric.value for metric in Metric] == list(METRICS)
     assert {f"codec2-{mode}" for mode in CODEC2_MODES} == {name.value for name in CodecName if name.value.startswith("codec2")}
+    assert {f"lyra-{rate}" for rate in RATES} == {name.value for name in CodecName if name.value.startswith("lyra")}
 
 
 @pytest.mark.parametrize("mode", CODEC2_MODES)
@@ -614,6 +616,39 @@ def test_evaluate_makes_codec2(run, manifest, monkeypatch, mode):
     monkeypatch.setenv("PATH", "")
     result = run("evaluate", manifest, "--codec", f"codec2-{mode}", "--metric", "codebooks", code=1)
     assert "Codec2 needs the programs c2enc and c2dec" in result.stderr
+
+
+def test_evaluate_makes_opus(run, manifest, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    result = run("evaluate", manifest, "--codec", "opus-6", "--metric", "codebooks", code=1)
+    assert "Opus needs the programs opusenc and opusdec" in result.stderr
+
+
+def test_evaluate_makes_lyra(run, manifest, tmp_path):
+    assert "add --lyra, the folder" in run("evaluate", manifest, "--codec", "lyra-3200", code=2).stderr
+    assert "lacks soundstream_encoder.tflite" in run("evaluate", manifest, "--codec", "lyra-3200", "--lyra", tmp_path, code=1).stderr
+
+
+def test_evaluate_takes_folders_of_another_codec(run, manifest, tmp_path):
+    (tmp_path / "theirs").mkdir()
+    for path in sorted(tmp_path.glob("*.wav")):
+        (tmp_path / "theirs" / path.name).write_bytes(path.read_bytes())
+    table = run("evaluate", manifest, "--decoded", tmp_path / "theirs", "--metric", "signal").stdout
+    assert [line.split(" | ")[:2] for line in table.splitlines()[6:8]] == [["| original", "256000"], ["| theirs", "-"]]
+
+
+def test_a_broken_off_evaluation_goes_on(run, manifest, tmp_path, monkeypatch):
+    arguments = ("evaluate", manifest, "--codec", "original", "--metric", "codebooks", "-o", tmp_path / "out")
+    broken = manifest.parent / "2.wav"
+    kept = broken.read_bytes()
+    broken.write_bytes(b"no audio")
+    assert "2.wav" in run(*arguments, code=1).stderr
+    assert len((tmp_path / "out" / "clips.jsonl").read_text().splitlines()) == 3
+    broken.write_bytes(kept)
+    (manifest.parent / "0.wav").unlink()
+    assert "| original | 256000 |" in run(*arguments).stdout
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clips.csv", "report.json", "report.md"]
+    assert "0.wav" in run(*arguments, "--force", code=1).stderr  # starts over
 
 
 # progress

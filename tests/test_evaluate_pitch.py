@@ -82,6 +82,6 @@ def test_no_frames_and_unequal_frames():
 
 def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "swift_f0", None)
-    pitch._detector.cache_clear()
+    pitch.load_tracker.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"F0 tracking .*'unitoken-speech\[evaluate\]"):
         track_f0(torch.zeros(math.ceil(16000)))

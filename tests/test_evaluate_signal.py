@@ -35,6 +35,13 @@ def test_more_noise_scores_worse(clip):
     assert scores[1][0] - scores[1][2] > 0.5
 
 
+def test_extended_stoi_hears_the_shape_of_spectra(clip):
+    assert stoi(clip, clip, extended=True) == pytest.approx(1, abs=1e-6)
+    loudness = torch.nn.functional.avg_pool1d(clip.abs()[None], 401, 1, 200)[0]
+    buzzing_noise = loudness * torch.randn(len(clip), generator=torch.Generator().manual_seed(1))
+    assert stoi(clip, buzzing_noise, extended=True) < stoi(clip, buzzing_noise) - 0.1
+
+
 @given(gain_db=st.floats(-6, 6))
 def test_mel_distance_of_a_gain_is_the_gain(gain_db):
     loud = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(2))  # every band far above the floor

@@ -1,15 +1,20 @@
+import csv
+import importlib
+import io
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 
 from speechlike import FakeTokenizer, speech
 from unitoken.audio import save_audio
-from unitoken.errors import AudioError, AudioFileError, ConfigError
+from unitoken.errors import AudioError, AudioFileError, ConfigError, MissingDependencyError
 from unitoken.evaluate import Original, Roundtrip, TokenizerCodec, evaluate
 from unitoken.evaluate.manifest import read_manifest
+from unitoken.evaluate.pitch import load_tracker
 from unitoken.evaluate.summary import Row, summarise
 from unitoken.evaluate.words import Errors
 
@@ -66,6 +71,7 @@ def test_a_perfect_codec_scores_as_the_original(report):
         assert summary["clips"] == 3
         assert summary["seconds"] == pytest.approx(3.75)
         assert summary["stoi"] == pytest.approx(1)
+        assert summary["estoi"] == pytest.approx(1)
         assert summary["pesq_wb"] == pytest.approx(4.64, abs=0.005)
         assert summary["mel_distance_db"] == 0
         assert summary["f0_correlation"] == pytest.approx(1)
@@ -104,6 +110,7 @@ def test_what_is_left_out_is_counted(report):
     counts = report.summaries()[0]
     assert counts["left_out"] == {
         "stoi": 1,  # 0.15 s
+        "estoi": 1,
         "pesq_wb": 1,
         "mel_distance_db": 0,
         "f0_correlation": 1,
@@ -136,12 +143,12 @@ def test_markdown(report):
     assert lines[2].startswith("3 clips, 4 s, of librispeech, other, words. Recogniser: fake-asr. unitoken ")
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert ", ".join(table[0]) == (
-        "codec, b/s, + bits a clip, STOI, PESQ-WB, mel dB, F0 corr, V/UV err, F0 gross err, speaker cos, WER librispeech, WER, self-CER, "
+        "codec, b/s, + bits a clip, STOI, ESTOI, PESQ-WB, mel dB, F0 corr, V/UV err, F0 gross err, speaker cos, WER librispeech, WER, self-CER, "
         "S used, S perplexity, S of codebook, P used, P perplexity, P of codebook, encode xRT, decode xRT"
     )
-    assert " ".join(table[2]) == "original 256000 - 1.000 4.64 0.00 1.000 0.000 0.000 1.000 0.000 0.000 0.000 - - - - - - - -"
+    assert " ".join(table[2]) == "original 256000 - 1.000 1.000 4.64 0.00 1.000 0.000 0.000 1.000 0.000 0.000 0.000 - - - - - - - -"
     assert table[3][:4] == ["unitoken S+G+P", "251", "6", "1.000"]
-    assert table[3][16:19] == ["1", "1", "0.062"]
+    assert table[3][17:20] == ["1", "1", "0.062"]
     assert table[5] == ["codec", "WER librispeech", "self-CER librispeech", "self-CER other"]
     assert ["stoi", "all", "less than about 0.4 s of speech", "1", "2"] in table
     assert ["wer", "all", "no transcript, or a language that is not transcribed", "2", "1"] in table
@@ -158,14 +165,75 @@ def test_columns_nobody_fills_are_left_out(manifest):
 def test_json_and_save(report, tmp_path):
     report.save(tmp_path / "new")
     data = json.loads((tmp_path / "new" / "report.json").read_text(encoding="utf-8"))
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["clips.csv", "report.json", "report.md"]
     assert (tmp_path / "new" / "report.md").read_text(encoding="utf-8") == report.markdown()
-    assert data["context"]["metrics"] == ["signal", "words", "pitch", "codebooks", "speakers"]
+    assert data["context"]["metrics"] == ["signal", "speakers", "pitch", "words", "codebooks"]
     assert [summary["codec"] for summary in data["codecs"]] == report.codecs
     assert len(data["rows"]) == 9
     row = data["rows"][0]
     assert (row["clip"], row["source"], row["text"]) == ("a.wav", "librispeech", "The cat said no.")
     assert row["errors"] == {"wer": {"errors": 0, "length": 4}, "self_cer": {"errors": 0, "length": 15}}
+
+
+def test_csv(report):
+    table = list(csv.DictReader(io.StringIO(report.to_csv())))
+    assert [(row["codec"], row["clip"]) for row in table[:4]] == [*((name, "a.wav") for name in report.codecs), ("original", "b.wav")]
+    assert (float(table[0]["stoi"]), table[6]["stoi"]) == (pytest.approx(1), "")
+    assert (table[2]["wer_errors"], table[2]["wer_length"], table[3]["wer_length"]) == ("4", "4", "")
+    assert table[2]["text"] == "The cat no no no no no no."
+
+
+def test_what_cannot_be_had_is_left_out_and_named(manifest, monkeypatch):
+    def missing(module, feature):
+        if module in {"pesq", "swift_f0", "faster_whisper"}:
+            raise MissingDependencyError(f"{feature} needs packages")
+        return importlib.import_module(module)
+
+    for place in ("measures", "signal", "pitch", "words"):
+        monkeypatch.setattr(f"unitoken.evaluate.{place}.require", missing)
+    load_tracker.cache_clear()
+    report = evaluate(manifest, [Original()], asr="base", limit=1)
+    assert report.context["metrics"] == ["signal", "codebooks"]
+    assert set(report.context["absent"]) == {"pesq_wb", "mos", "speakers", "pitch", "words"}
+    lines = report.markdown().splitlines()
+    assert "- pesq_wb: PESQ needs packages" in lines
+    assert "- words: transcription needs packages" in lines
+    assert "- mos: needs a network; give dnsmos=Dnsmos(path of model_v8.onnx)" in lines
+    assert report.summaries()[0]["stoi"] == pytest.approx(1)
+    for metric in ("signal", "pitch", "words"):
+        with pytest.raises(MissingDependencyError):
+            evaluate(manifest, [Original()], metrics=[metric], asr="base", limit=1)
+
+
+def test_a_run_goes_on_where_it_was_broken_off(manifest, report, tmp_path):
+    class Stopping(TokenizerCodec):
+        clips: ClassVar[list] = []
+
+        def roundtrip(self, waveform, clip=""):
+            self.clips.append(clip)
+            if self.clips.count("c.wav") == 1:
+                raise KeyboardInterrupt
+            return super().roundtrip(waveform, clip)
+
+    journal = tmp_path / "new" / "clips.jsonl"
+    codecs = [Original(), Stopping(FakeTokenizer())]
+    given = {"asr": FakeAsr(), "speakers": FakeEmbedder(), "journal": journal}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(manifest, codecs, **given)
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('{"clip": "c.wav", "measu')
+    again = evaluate(manifest, codecs, **given)
+    assert Stopping.clips == ["a.wav", "a.wav", "b.wav", "c.wav", "c.wav", "c.wav"]  # the first of a process twice
+    timeless = {"encode_seconds": 0, "decode_seconds": 0}
+    expected = [replace(row, **timeless) for row in report.rows if row.codec in again.codecs]
+    assert [replace(row, **timeless) for row in again.rows] == expected
+    assert again.usage == {name: report.usage[name] for name in again.codecs}
+    assert len(journal.read_text(encoding="utf-8").splitlines()) == 4
+    with pytest.raises(ConfigError, match="has 3 clips of a run with another absent, asr, metrics; go on with that one"):
+        evaluate(manifest, codecs, speakers=FakeEmbedder(), journal=journal)
+    journal.write_text("words\n")
+    with pytest.raises(ConfigError, match="is no journal of an evaluation"):
+        evaluate(manifest, codecs, **given)
 
 
 def test_a_failing_save_keeps_the_old_report(report, tmp_path):
@@ -175,7 +243,7 @@ def test_a_failing_save_keeps_the_old_report(report, tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         broken.save(tmp_path)
     assert (tmp_path / "report.json").read_text(encoding="utf-8") == old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips.csv", "report.json", "report.md"]
 
 
 def test_a_full_disk_leaves_the_old_report_and_no_rubbish(report, tmp_path, monkeypatch):
@@ -187,7 +255,7 @@ def test_a_full_disk_leaves_the_old_report_and_no_rubbish(report, tmp_path, monk
     monkeypatch.setattr("unitoken.evaluate.summary.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         report.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clips.csv", "report.json", "report.md"]
 
 
 def test_default_metrics_follow_what_is_given(manifest):
@@ -196,7 +264,7 @@ def test_default_metrics_follow_what_is_given(manifest):
 
 def test_progress_and_the_uncounted_first_run(manifest):
     calls, seen = [], []
-    codec = SimpleNamespace(name="spy", roundtrip=lambda waveform: calls.append(len(waveform)) or Roundtrip(waveform, 1, None, 1.0, 1.0))
+    codec = SimpleNamespace(name="spy", roundtrip=lambda waveform, clip: calls.append(len(waveform)) or Roundtrip(waveform, 1, None, 1.0, 1.0))
     report = evaluate(manifest, [codec], metrics=["codebooks"], progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert calls == [32000, 32000, 25600, 2400]
@@ -206,8 +274,9 @@ def test_progress_and_the_uncounted_first_run(manifest):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metrics": ["signals"]}, r"unknown metrics \['signals'\]; there are: signal, words"),
+        ({"metrics": ["signals"]}, r"unknown metrics \['signals'\]; there are: signal, mos"),
         ({"metrics": ["words"]}, "'words' needs a recogniser; give asr="),
+        ({"metrics": ["mos"]}, "'mos' needs a network; give dnsmos="),
         ({"metrics": ["speakers"]}, "'speakers' needs an embedder"),
         ({"limit": 0}, "limit must be 1 or more, or None for every clip, got 0"),
         ({"codecs": []}, r"one or more codecs of different names, got \[\]"),
@@ -227,7 +296,7 @@ def test_settings_that_are_refused(manifest, options, message):
     ],
 )
 def test_a_codec_that_breaks_the_rules(manifest, change, message):
-    codec = SimpleNamespace(name="odd", roundtrip=lambda waveform: Roundtrip(change(waveform), 1, None, 1.0, 1.0))
+    codec = SimpleNamespace(name="odd", roundtrip=lambda waveform, clip: Roundtrip(change(waveform), 1, None, 1.0, 1.0))
     with pytest.raises(AudioError, match=message):
         evaluate(manifest, [codec], limit=1)
 
@@ -260,6 +329,36 @@ def test_manifests_that_are_refused(tmp_path, text, message):
     if text is not None:
         (tmp_path / "m.tsv").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
+        read_manifest(tmp_path / "m.tsv")
+
+
+def test_jsonl_manifests(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"path": "a.wav", "source": "x", "transcript": "[noise]", "seconds": 1.5}\n\n{"path": "b.wav", "language": "en"}\n')
+    first, second = read_manifest(path, language="nl")
+    assert (first.path, first.source, first.transcript, first.seconds, first.language) == (tmp_path / "a.wav", "x", "", 1.5, "nl")
+    assert (second.name, second.source, second.language) == ("b.wav", "", "en")
+    for line in ('{"source": "x"}', "[1]", "{"):
+        path.write_text(f'{{"path": "a.wav"}}\n{line}\n')
+        with pytest.raises(ConfigError, match=r"m\.jsonl, line 2: expected an object with a path"):
+            read_manifest(path)
+
+
+def test_a_folder_is_a_manifest_too(tmp_path):
+    with pytest.raises(ConfigError, match="lists no clips; add audio files"):
+        read_manifest(tmp_path)
+    (tmp_path / "one").mkdir()
+    for name in ("b.wav", "one/a.flac", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [(clip.name, clip.source, clip.language) for clip in read_manifest(tmp_path, language="de")] == [
+        ("b.wav", tmp_path.name, "de"),
+        ("one/a.flac", "one", "de"),
+    ]
+
+
+def test_a_clip_listed_twice_is_refused(tmp_path):
+    (tmp_path / "m.tsv").write_text(HEADER + "a.wav\ts\tp\ten\t1\t\t\n" * 2, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"lists a\.wav more than once"):
         read_manifest(tmp_path / "m.tsv")
 
 

@@ -26,6 +26,9 @@ Target = str | os.PathLike[str] | BinaryIO
 """A path, or a file object opened for binary writing."""
 
 
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".oga", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist")
+"""What is looked for in folders, in small letters; a file named by itself may have any suffix."""
+
 _BLOCK = 1 << 16  # samples of each channel read or written at once
 _FORMATS = {"wav": "WAV PCM_16", "flac": "FLAC PCM_16", "ogg": "OGG VORBIS", "opus": "OGG OPUS", "mp3": "MP3 MPEG_LAYER_III"}
 _VORBIS_MAX_RATE = 200000

@@ -27,16 +27,23 @@ class CodecName(str, Enum):
     codec2_2400 = "codec2-2400"
     codec2_1300 = "codec2-1300"
     codec2_700c = "codec2-700C"
+    opus_6 = "opus-6"
+    opus_8 = "opus-8"
+    opus_12 = "opus-12"
+    lyra_3200 = "lyra-3200"
+    lyra_6000 = "lyra-6000"
+    lyra_9200 = "lyra-9200"
 
 
 class Metric(str, Enum):
     """Groups of figures."""
 
     signal = "signal"
-    words = "words"
-    pitch = "pitch"
-    codebooks = "codebooks"
+    mos = "mos"
     speakers = "speakers"
+    pitch = "pitch"
+    words = "words"
+    codebooks = "codebooks"
 
 
 CHANGES: dict[CodecName, dict[str, Any]] = {
@@ -48,13 +55,27 @@ CHANGES: dict[CodecName, dict[str, Any]] = {
 }
 """Arguments of `TokenizerCodec`."""
 
+OPTIONS = {
+    "words": "a recogniser; add --asr, a folder, size or Hub name of a Whisper model",
+    "speakers": "an embedder; add --speakers, the path of the GE2E weights",
+    "mos": "a network; add --dnsmos, the path of DNSMOS's model_v8.onnx",
+}
+"""What a metric cannot be measured without."""
+
+REPORTS = ("report.md", "report.json", "clips.csv")
+
 
 def evaluate(
     manifest: Annotated[
-        Path, typer.Argument(metavar="MANIFEST", exists=True, dir_okay=False, help="TSV: path source speaker language seconds transcript.")
+        Path,
+        typer.Argument(metavar="MANIFEST", exists=True, help="TSV (path source speaker language seconds transcript), JSONL, or a folder of clips."),
     ],
     codec: Annotated[
         list[CodecName] | None, typer.Option("--codec", "-c", help="What to measure, several times for more; else original and unitoken.")
+    ] = None,
+    decoded: Annotated[
+        list[Path] | None,
+        typer.Option("--decoded", metavar="FOLDER", exists=True, file_okay=False, help="Decoded clips of another codec, several times for more."),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", metavar="MODEL", help="Model, several times to compare; else the default.")
@@ -66,53 +87,78 @@ def evaluate(
     ] = None,
     asr: Annotated[str | None, typer.Option("--asr", metavar="MODEL", help="Whisper for the words: folder, size or Hub name (CTranslate2).")] = None,
     speakers: Annotated[Path | None, typer.Option("--speakers", exists=True, help="GE2E weights (safetensors) for the metric speakers.")] = None,
+    dnsmos: Annotated[Path | None, typer.Option("--dnsmos", exists=True, help="DNSMOS P.808 (model_v8.onnx) for the metric mos.")] = None,
+    lyra: Annotated[Path | None, typer.Option("--lyra", exists=True, file_okay=False, help="Folder of Lyra's networks (.tflite).")] = None,
+    language: Annotated[str, typer.Option("--language", metavar="CODE", help="Of clips whose manifest has none: en, de, ...")] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take this many clips, evenly over the manifest.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of recogniser and pitch tracker.")] = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", file_okay=False, help="Also save report.md and report.json.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            file_okay=False,
+            help="Also save report.md, report.json, clips.csv; a broken run goes on.",
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
     """Measure codecs on the clips of a manifest and print the figures as Markdown."""
     metrics = None if metric is None else [entry.value for entry in metric]
-    _check(metrics or [], asr, speakers)
+    default = [CodecName.original] if decoded else [CodecName.original, CodecName.unitoken]
+    names = list(dict.fromkeys(codec or default))
+    _check(metrics or [], names, {"words": asr, "speakers": speakers, "mos": dnsmos}, lyra)
+    journal = None
     if output is not None:
-        refuse_existing([output / "report.md", output / "report.json"], force)
-    names = list(dict.fromkeys(codec or [CodecName.original, CodecName.unitoken]))
+        refuse_existing([output / name for name in REPORTS], force)
+        journal = output / "clips.jsonl"
+        if force:
+            journal.unlink(missing_ok=True)
     wanted: Sequence[str | None] = list(dict.fromkeys(model or [])) or [None]
     tokenizers = {entry: load_tokenizer(entry, revision, device) for entry in wanted} if set(names) & set(CHANGES) else {}
-    embedder = None if speakers is None else measuring.SpeakerEmbedder(speakers)
+    codecs = [made for name in names for made in _codecs(name, tokenizers, lyra)]
     with Meter("clips", digits=0) as meter:
         report = measuring.evaluate(
             manifest,
-            [made for name in names for made in _codecs(name, tokenizers)],
+            [*codecs, *(measuring.Decoded(folder) for folder in decoded or ())],
             metrics=metrics,
             asr=asr,
-            speakers=embedder,
+            speakers=None if speakers is None else measuring.SpeakerEmbedder(speakers),
+            dnsmos=None if dnsmos is None else measuring.Dnsmos(dnsmos, threads=threads),
+            language=language,
             limit=limit,
             threads=threads,
+            journal=journal,
             progress=meter.update,
         )
-    if output is not None:
+    if output is not None and journal is not None:
         report.save(output)
-        typer.echo(f"saved report.md and report.json in {shown(output)}", err=True)
+        journal.unlink()
+        typer.echo(f"saved {', '.join(REPORTS)} in {shown(output)}", err=True)
     typer.echo(report.markdown(), nl=False)
 
 
-def _check(metrics: Sequence[str], asr: str | None, speakers: Path | None) -> None:
-    if "words" in metrics and asr is None:
-        raise UsageError("the metric words needs a recogniser; add --asr, a folder, size or Hub name of a Whisper model")
-    if "speakers" in metrics and speakers is None:
-        raise UsageError("the metric speakers needs an embedder; add --speakers, the path of the GE2E weights")
+def _check(metrics: Sequence[str], names: Sequence[CodecName], given: dict[str, Any], lyra: Path | None) -> None:
+    for metric in metrics:
+        if metric in OPTIONS and given[metric] is None:
+            raise UsageError(f"the metric {metric} needs {OPTIONS[metric]}")
+    if lyra is None and any(name.value.startswith("lyra") for name in names):
+        raise UsageError("Lyra needs its networks; add --lyra, the folder that has soundstream_encoder.tflite")
 
 
-def _codecs(name: CodecName, tokenizers: dict[str | None, Tokenizer]) -> Iterator[measuring.Codec]:
+def _codecs(name: CodecName, tokenizers: dict[str | None, Tokenizer], lyra: Path | None) -> Iterator[measuring.Codec]:
     """Yield what a name stands for: one codec, or one for each model, told apart by the model's name."""
-    if name is CodecName.original:
+    kind, _, mode = name.value.partition("-")
+    if kind == "original":
         yield measuring.Original()
-    elif name not in CHANGES:
-        mode: Any = name.value.removeprefix("codec2-")
-        yield measuring.Codec2(mode)
+    elif kind == "codec2":
+        narrow: Any = mode
+        yield measuring.Codec2(narrow)
+    elif kind == "opus":
+        yield measuring.Opus(int(mode))
+    elif kind == "lyra" and lyra is not None:
+        yield measuring.Lyra(lyra, int(mode))
     for model, tokenizer in tokenizers.items() if name in CHANGES else ():
         codec = measuring.TokenizerCodec(tokenizer, **CHANGES[name])
         if len(tokenizers) > 1:

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import typer
 from torch import Tensor
 
-from ..audio import audio_info, save_audio
+from ..audio import AUDIO_SUFFIXES, audio_info, save_audio
 from ..errors import AudioFileError, TokenError, TokenFileError
 from ..tokenizer import Tokenizer
 from ..tokens import TokenBundle
 from .messages import UsageError, shown
 from .options import AudioFormat, Device, Force, Format, Inputs, Model, Revision, load_tokenizer
-from .paths import AUDIO, TOKENS, WRITTEN_AUDIO, Job, plan
+from .paths import TOKENS, WRITTEN_AUDIO, Job, plan
 from .work import Item, Process, run
 
 Output = Annotated[
@@ -30,7 +30,7 @@ def encode(
 
     Folders are searched for audio, and the results lie in OUT as the audio lay in the folder. Nothing is done if a result exists.
     """
-    jobs = plan(inputs, output, AUDIO, TOKENS)
+    jobs = plan(inputs, output, AUDIO_SUFFIXES, TOKENS)
 
     def start() -> Process:
         tokenizer = load_tokenizer(model, revision, device)
@@ -99,7 +99,7 @@ def convert(
 
     Words and melody are those of SOURCE, the global tokens those of REF: audio files, or one token file.
     """
-    jobs = plan(inputs, output, AUDIO, _suffix(output, format_))
+    jobs = plan(inputs, output, AUDIO_SUFFIXES, _suffix(output, format_))
 
     def start() -> Process:
         tokenizer = load_tokenizer(model, revision, device)

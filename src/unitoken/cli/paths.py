@@ -9,8 +9,6 @@ from .messages import UsageError, counted, shown
 
 TOKENS = ".utok"
 WRITTEN_AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-AUDIO = (*WRITTEN_AUDIO, ".oga", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".sph", ".nist")
-"""Suffixes that are looked for in folders, in small letters; a file named by itself may have any."""
 
 
 @dataclass(frozen=True)

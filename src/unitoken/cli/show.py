@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..audio import audio_info
+from ..audio import AUDIO_SUFFIXES, audio_info
 from ..config import CodecConfig
 from ..hub import DEFAULT_MODEL, Stored, available_models, load_stored
 from ..token_info import StreamInfo
@@ -16,7 +16,7 @@ from ..tokens import TokenBundle
 from ..utok import MAGIC
 from .messages import UsageError, shown
 from .options import Json, Revision
-from .paths import AUDIO, TOKENS
+from .paths import TOKENS
 
 Facts = dict[str, Any]
 
@@ -67,7 +67,7 @@ def model_facts(stored: Stored) -> Facts:
 def _facts(name: str, revision: str | None) -> Facts:
     path = Path(name)
     if not path.is_file():
-        if path.suffix.lower() in (*AUDIO, TOKENS) and not path.is_dir():
+        if path.suffix.lower() in (*AUDIO_SUFFIXES, TOKENS) and not path.is_dir():
             raise UsageError(f"no such file: {shown(path)}; check the path")
         return model_facts(load_stored(name, revision=revision))
     with path.open("rb") as file:

@@ -1,10 +1,13 @@
 """Measure speech codecs on the clips of a manifest (extra `[evaluate]`).
 
-`evaluate` sends each clip through each codec and returns a `Report`: bitrate, STOI, PESQ, mel distance, pitch, words kept, use of the
-codebooks and speed, as Markdown and JSON. What cannot be measured on a clip is left out and counted.
+`evaluate` sends each clip through each codec and returns a `Report`: bitrate, STOI, PESQ, mel distance, opinion score, voice, pitch,
+words kept, use of the codebooks and speed, as Markdown, JSON and CSV. What cannot be measured on a clip is left out and counted.
 """
 
-from .codecs import Codec, Codec2, Original, Roundtrip, TokenizerCodec
+from .baselines import Codec2, Opus
+from .codecs import Codec, Decoded, Original, Roundtrip, TokenizerCodec
+from .lyra import Lyra
+from .mos import Dnsmos
 from .speakers import SpeakerEmbedder
 from .summary import Report, Row
 from .table import evaluate
@@ -13,6 +16,10 @@ from .words import Transcriber, WhisperTranscriber, load_whisper, normalise
 __all__ = [
     "Codec",
     "Codec2",
+    "Decoded",
+    "Dnsmos",
+    "Lyra",
+    "Opus",
     "Original",
     "Report",
     "Roundtrip",

@@ -1,19 +1,19 @@
-"""What can be evaluated: a protocol, the identity, this package's tokenizers, and the command-line codec Codec2 as a baseline."""
+"""What can be evaluated: a protocol, the identity, this package's tokenizers, whole or without a stream, and the files of others."""
 
-import shutil
-import subprocess
+import os
 import time
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..audio import resample
-from ..errors import ConfigError, MissingDependencyError
+from ..audio import load_audio
+from ..errors import AudioError, ConfigError
 from ..tokens import TokenBundle
-from ..units import bits_for, frames_for
+from ..units import bits_for
 
 SAMPLE_RATE = 16000
 
@@ -24,7 +24,7 @@ class Roundtrip:
 
     Attributes:
         waveform: float32 `(samples,)` at 16 kHz, as long as what went in.
-        bits: what was sent, without `global_bits`.
+        bits: what was sent, without `global_bits`; None where nobody knows.
         bundle: the tokens that were decoded, if the codec has tokens.
         encode_seconds: wall time of encoding.
         decode_seconds: wall time of decoding.
@@ -32,7 +32,7 @@ class Roundtrip:
     """
 
     waveform: Tensor
-    bits: int
+    bits: int | None
     bundle: TokenBundle | None
     encode_seconds: float
     decode_seconds: float
@@ -44,8 +44,8 @@ class Codec(Protocol):
 
     name: str
 
-    def roundtrip(self, waveform: Tensor) -> Roundtrip:
-        """Encode and decode float32 `(samples,)` at 16 kHz in [-1, 1]."""
+    def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
+        """Encode and decode float32 `(samples,)` at 16 kHz in [-1, 1]; `clip` is its name in the manifest."""
         ...
 
 
@@ -66,7 +66,7 @@ class Original:
 
     name = "original"
 
-    def roundtrip(self, waveform: Tensor) -> Roundtrip:
+    def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
         """Return the samples themselves."""
         return Roundtrip(waveform, 16 * len(waveform), None, 0.0, 0.0)
 
@@ -90,7 +90,7 @@ class TokenizerCodec:
         streams = ("shuffled S" if shuffle_s_seed is not None else "S") + ("" if drop_g else "+G") + ("" if drop_p else "+P")
         self.name = name or f"unitoken {streams}"
 
-    def roundtrip(self, waveform: Tensor) -> Roundtrip:
+    def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
         """Encode, take away, decode."""
         start = time.perf_counter()
         bundle = self.tokenizer.encode(waveform, sample_rate=SAMPLE_RATE)
@@ -113,91 +113,38 @@ class TokenizerCodec:
         return bundle
 
 
-@dataclass(frozen=True)
-class _Mode:
-    samples: int  # of a frame, at 8 kHz
-    bits: int  # of a frame
-
-
-CODEC2_MODES = {"700C": _Mode(320, 28), "1300": _Mode(320, 52), "2400": _Mode(160, 48)}
-CODEC2_MAX_DELAY = 800
-"""Samples at 16 kHz."""
-
-
-class Codec2:
-    """Codec2 through its command-line programs `c2enc` and `c2dec`: narrow-band speech at 700 to 2400 b/s.
-
-    The clip goes in and comes out at 8 kHz and is resampled; silence is added behind it so that its end gets through, and the delay
-    is taken out with `align`. Bits are counted as the codec defines its frames, for the frames that cover the clip. Times include
-    starting the programs.
+class Decoded:
+    """What a codec that does not run here made of the clips: files in a folder, each named as its clip, with any suffix.
 
     Args:
-        mode: `700C`, `1300` or `2400`.
+        folder: the files; `a/b.wav` of the manifest is `a/b.*` in it.
+        bitrate: bits a second, if somebody knows.
+        name: the row's name; None takes the folder's.
 
     Raises:
-        ConfigError: for another mode.
+        ConfigError: if there is no such folder.
     """
 
-    def __init__(self, mode: Literal["700C", "1300", "2400"]) -> None:
-        if mode not in CODEC2_MODES:
-            raise ConfigError(f"unknown Codec2 mode {mode!r}; there are: {', '.join(CODEC2_MODES)}")
-        self.mode = mode
-        self.name = f"Codec2 {mode}"
+    def __init__(self, folder: str | os.PathLike[str], *, bitrate: float | None = None, name: str | None = None) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ConfigError(f"no folder of decoded clips at {self.folder}")
+        self.bitrate = bitrate
+        self.name = name or self.folder.resolve().name
+        self.files = {path.relative_to(self.folder).with_suffix(""): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
 
-    def roundtrip(self, waveform: Tensor) -> Roundtrip:
-        """Encode and decode one clip.
+    def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
+        """Read the decoded clip, cut or filled up with zeros to the original's length; a delay is not taken out.
 
         Raises:
-            MissingDependencyError: if the programs are not installed.
+            AudioError: if there is no file for the clip, or it is more than a quarter of a second longer or shorter.
         """
-        frame = CODEC2_MODES[self.mode]
-        start = time.perf_counter()
-        narrow = resample(waveform, SAMPLE_RATE, 8000)
-        frames = frames_for(len(narrow), frame.samples)
-        sent_frames = frames_for(len(narrow) + CODEC2_MAX_DELAY // 2, frame.samples)
-        narrow = F.pad(narrow, (0, sent_frames * frame.samples - len(narrow)))
-        payload = self._run("c2enc", (narrow.clamp(-1, 1) * 32767).round().short().numpy().astype("<i2").tobytes())
-        encoded = time.perf_counter()
-        pcm = torch.frombuffer(bytearray(self._run("c2dec", payload)), dtype=torch.int16)
-        decoded, _ = align(waveform, resample(pcm.float() / 32768, 8000, SAMPLE_RATE))
-        return Roundtrip(decoded, frames * frame.bits, None, encoded - start, time.perf_counter() - encoded)
-
-    def _run(self, program: str, data: bytes) -> bytes:
-        path = shutil.which(program)
+        path = self.files.get(Path(clip).with_suffix(""))
         if path is None:
-            raise MissingDependencyError(
-                f"Codec2 needs the programs c2enc and c2dec, {program} is not installed; on Debian or Ubuntu: apt install codec2"
-            )
-        return subprocess.run([path, self.mode, "-", "-"], input=data, capture_output=True, check=True).stdout  # noqa: S603 - a fixed program with a checked mode
-
-
-def _envelope(waveform: Tensor) -> Tensor:
-    kernel = torch.hann_window(161, periodic=False, dtype=torch.float64)[None, None]
-    power = F.conv1d(waveform.double().square()[None, None], kernel / kernel.sum(), padding=80)[0, 0]
-    return power.clamp_min(0).sqrt()
-
-
-def align(reference: Tensor, delayed: Tensor, max_delay: int = CODEC2_MAX_DELAY) -> tuple[Tensor, int]:
-    """Take a codec's delay out, so that the two energy envelopes (10 ms) correlate best; parametric codecs do not keep the waveform.
-
-    Args:
-        reference: float32 `(samples,)`, what went in.
-        delayed: float32 `(samples,)`, what came out, of any length.
-        max_delay: largest delay that is looked for, in samples.
-
-    Returns:
-        The output cut or padded with zeros to the reference's length, and the delay in samples.
-    """
-    samples = len(reference)
-    delayed = F.pad(delayed, (0, max(0, samples + max_delay - len(delayed))))[: samples + max_delay]
-    if not samples:
-        return delayed[:0], 0
-    ours, theirs = _envelope(reference), _envelope(delayed)
-    size = samples + len(theirs)
-    spectrum = torch.fft.rfft(theirs, size) * torch.fft.rfft(ours - ours.mean(), size).conj()
-    products = torch.fft.irfft(spectrum, size)[: max_delay + 1]
-    sums, squares = (F.pad(track.cumsum(0), (1, 0)) for track in (theirs, theirs.square()))
-    window = sums[samples:] - sums[: max_delay + 1]
-    spread = squares[samples:] - squares[: max_delay + 1] - window.square() / samples  # of the envelope behind each delay
-    delay = int((products / spread.clamp_min(1e-12).sqrt()).argmax())
-    return delayed[delay : delay + samples], delay
+            raise AudioError(f"{self.folder} has no decoded version of {clip}; name each file as its clip")
+        decoded, _ = load_audio(path, sample_rate=SAMPLE_RATE)
+        if abs(len(decoded) - len(waveform)) > SAMPLE_RATE // 4:
+            raise AudioError(f"{path} has {len(decoded)} samples at 16 kHz, {clip} has {len(waveform)}; is it another clip?")
+        decoded = F.pad(decoded, (0, max(0, len(waveform) - len(decoded))))[: len(waveform)]
+        bits = None if self.bitrate is None else round(self.bitrate * len(waveform) / SAMPLE_RATE)
+        return Roundtrip(decoded, bits, None, 0.0, 0.0)

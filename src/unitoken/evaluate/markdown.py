@@ -42,8 +42,10 @@ COLUMNS = [
     _Column("b/s", _figure("bitrate_bps"), 0),
     _Column("+ bits a clip", lambda summary: summary["global_bits_per_clip"] or None, 0),
     _Column("STOI", _figure("stoi"), 3),
+    _Column("ESTOI", _figure("estoi"), 3),
     _Column("PESQ-WB", _figure("pesq_wb"), 2),
     _Column("mel dB", _figure("mel_distance_db"), 2),
+    _Column("P.808", _figure("p808"), 2),
     _Column("F0 corr", _figure("f0_correlation"), 3),
     _Column("V/UV err", _figure("vuv_error"), 3),
     _Column("F0 gross err", _figure("gross_pitch_error"), 3),
@@ -59,8 +61,10 @@ COLUMNS = [
 
 REASONS = {
     "stoi": "less than about 0.4 s of speech",
+    "estoi": "less than about 0.4 s of speech",
     "pesq_wb": "no utterance found, or longer than 20 s",
     "mel_distance_db": "no samples",
+    "p808": "no samples, or digital silence",
     "f0_correlation": "fewer than 10 frames voiced in both, or an F0 that does not vary",
     "vuv_error": "no samples",
     "gross_pitch_error": "fewer than 10 frames voiced in both",
@@ -71,6 +75,7 @@ REASONS = {
 
 NOTES = """\
 - b/s: bits of the time-varying streams over seconds of audio; global tokens are sent once a clip and come on top (+ bits a clip).
+- P.808: the opinion score that DNSMOS foretells, 1 to 5; the only figure that does not hear the original.
 - mel dB: mean absolute difference of 80-band log-mel spectrograms. F0: swift-f0, 60-500 Hz; correlation of log F0 where both are voiced; \
 V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. Means over clips.
 - WER: against the manifest's transcript. self-CER: against what the recogniser hears in the original. Each reference word or character \
@@ -93,6 +98,7 @@ def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
         _figures(summaries),
         _sources(summaries),
         _left_out(summaries),
+        _absent(context["absent"]),
         "## What the columns mean",
         NOTES,
     ]
@@ -134,6 +140,10 @@ def _left_out(summaries: Sequence[Summary]) -> str:
         for (figure, count, measured), codecs in groups.items()
     ]
     return "## Clips left out\n\n" + _table(["figure", "codecs", "because", "left out", "measured"], body, text=3)
+
+
+def _absent(absent: dict[str, str]) -> str:
+    return "## Not measured\n\n" + "\n".join(f"- {figure}: {reason}" for figure, reason in absent.items()) if absent else ""
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -33,7 +33,12 @@ class PitchScores:
 
 
 @functools.lru_cache
-def _detector(threads: int) -> Any:
+def load_tracker(threads: int) -> Any:
+    """Return the F0 tracker, made once for a number of CPU threads.
+
+    Raises:
+        MissingDependencyError: without the extra `[evaluate]`.
+    """
     return require("swift_f0", "F0 tracking").SwiftF0(threads=threads, spin=False)
 
 
@@ -50,7 +55,7 @@ def track_f0(waveform: Tensor, *, threads: int = 1) -> Tensor:
     Raises:
         MissingDependencyError: without the extra `[evaluate]`.
     """
-    detector = _detector(threads)
+    detector = load_tracker(threads)
     if not len(waveform):
         return torch.zeros(0, dtype=torch.float64)
     result = detector.detect(waveform.numpy(), 16000, fmin=F0_MIN_HZ, fmax=F0_MAX_HZ)

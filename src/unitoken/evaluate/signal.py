@@ -1,4 +1,4 @@
-"""Signal measures between an original and its decoded version: STOI, wide-band PESQ, mel distance.
+"""Signal measures between an original and its decoded version: STOI, extended STOI, wide-band PESQ, mel distance.
 
 All take two float32 `(samples,)` waveforms of equal length at 16 kHz, and return None where the measure is not defined, so that a
 summary can count what it leaves out.
@@ -26,8 +26,13 @@ def _check_pair(reference: Tensor, decoded: Tensor) -> None:
         )
 
 
-def stoi(reference: Tensor, decoded: Tensor) -> float | None:
+def stoi(reference: Tensor, decoded: Tensor, *, extended: bool = False) -> float | None:
     """Return the short-time objective intelligibility (Taal et al., 2011), at most 1; None below about 0.4 s of speech.
+
+    Args:
+        reference: the original.
+        decoded: its decoded version.
+        extended: ESTOI instead (Jensen and Taal, 2016), which also hears whether a frame's spectrum has its shape.
 
     Raises:
         AudioError: if the waveforms differ in length.
@@ -40,7 +45,7 @@ def stoi(reference: Tensor, decoded: Tensor) -> float | None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # pystoi warns and returns 1e-5 when too little speech is left
         try:
-            return float(pystoi.stoi(reference.double().numpy(), decoded.double().numpy(), SAMPLE_RATE))
+            return float(pystoi.stoi(reference.double().numpy(), decoded.double().numpy(), SAMPLE_RATE, extended=extended))
         except RuntimeWarning:
             return None
 

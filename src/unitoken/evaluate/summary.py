@@ -1,6 +1,8 @@
 """From rows to figures: one summary a codec, and the report that holds them."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from .markdown import render
 from .usage import CodebookUsage
 from .words import Errors, pool_errors
 
-MEANS = ("stoi", "pesq_wb", "mel_distance_db", "f0_correlation", "vuv_error", "gross_pitch_error", "speaker_cosine")
+MEANS = ("stoi", "estoi", "pesq_wb", "mel_distance_db", "p808", "f0_correlation", "vuv_error", "gross_pitch_error", "speaker_cosine")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Row:
         clip: the path as the manifest has it.
         source: the corpus the clip is from.
         seconds: length.
-        bits: what was sent, without `global_bits`.
+        bits: what was sent, without `global_bits`; None where nobody knows.
         global_bits: bits sent once for the clip.
         encode_seconds: wall time of encoding.
         decode_seconds: wall time of decoding.
@@ -40,7 +42,7 @@ class Row:
     clip: str
     source: str
     seconds: float
-    bits: int
+    bits: int | None
     global_bits: int
     encode_seconds: float
     decode_seconds: float
@@ -79,13 +81,27 @@ class Report:
         data = {"context": self.context, "codecs": self.summaries(), "rows": [dataclasses.asdict(row) for row in self.rows]}
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
+    def to_csv(self) -> str:
+        """Return a line for each clip and codec as CSV; what could not be measured is empty, words are errors and lengths."""
+        figures = list(dict.fromkeys(key for row in self.rows for key in row.values))
+        words = list(dict.fromkeys(key for row in self.rows for key in row.errors))
+        plain = ("codec", "clip", "source", "seconds", "bits", "global_bits", "encode_seconds", "decode_seconds")
+        file = io.StringIO()
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow([*plain, *figures, *(f"{key}_{part}" for key in words for part in ("errors", "length")), "original_text", "text"])
+        for row in self.rows:
+            counts = [row.errors.get(key) for key in words]
+            found = [each for errors in counts for each in ((errors.errors, errors.length) if errors else (None, None))]
+            table.writerow([*(getattr(row, key) for key in plain), *(row.values.get(key) for key in figures), *found, row.original_text, row.text])
+        return file.getvalue()
+
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write `report.md` and `report.json` into a folder, which is made if needed; each replaces an old one at once or not at all."""
+        """Write `report.md`, `report.json` and `clips.csv` into a folder, made if needed; each replaces an old one at once or not at all."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in (("report.md", self.markdown()), ("report.json", self.to_json())):
+        for name, text in (("report.md", self.markdown()), ("report.json", self.to_json()), ("clips.csv", self.to_csv())):
             with replacing(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_bytes(text.encode())
 
 
 def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodebookUsage]) -> dict[str, Any]:
@@ -109,7 +125,7 @@ def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodebookUsage]) -
         "codec": name,
         "clips": len(rows),
         "seconds": seconds,
-        "bitrate_bps": _ratio(sum(row.bits for row in rows), seconds),
+        "bitrate_bps": None if any(row.bits is None for row in rows) else _ratio(sum(row.bits or 0 for row in rows), seconds),
         "global_bits_per_clip": _ratio(sum(row.global_bits for row in rows), len(rows)),
         **{key: _mean(found) for key, found in values.items()},
         **{key: _by_source(found) for key, found in errors.items()},

@@ -1,6 +1,6 @@
 """The run: every clip of a manifest through every codec, one row of figures each."""
 
-import dataclasses
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from .._version import __version__
 from ..audio import load_audio
-from ..errors import AudioError, ConfigError
+from ..errors import AudioError, ConfigError, MissingDependencyError
 from .codecs import SAMPLE_RATE, Codec, Roundtrip
+from .journal import Journal, Measured
 from .manifest import Clip, read_manifest
-from .pitch import compare_f0, track_f0
-from .signal import mel_distance, pesq_wb, stoi
+from .measures import METRICS, Chosen, Measure, choose
+from .mos import Dnsmos
 from .speakers import SpeakerEmbedder
 from .summary import Report, Row
-from .usage import CodebookCounter, CodebookUsage
+from .usage import count_codebooks, stream_tokens
 from .words import CachedTranscriber, Errors, Transcriber, count_errors, load_whisper
 
-METRICS = ("signal", "words", "pitch", "codebooks", "speakers")
 NOT_TRANSCRIBED = frozenset({"ar"})
 """Languages that the recogniser is not asked about: on Arabic clips of single words its text is noise."""
 
@@ -31,10 +31,9 @@ NOT_TRANSCRIBED = frozenset({"ar"})
 class _Judges:
     """What a run measures with."""
 
-    metrics: frozenset[str]
+    measures: list[Measure]
     words: CachedTranscriber | None
-    speakers: SpeakerEmbedder | None
-    threads: int
+    codebooks: bool
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class _Reference:
     clip: Clip
     waveform: Tensor
     text: str | None
-    f0: Tensor | None
-    voice: Tensor | None
+    prepared: list[Any]
 
 
 def evaluate(
@@ -55,8 +53,11 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     asr: str | os.PathLike[str] | Transcriber | None = None,
     speakers: SpeakerEmbedder | None = None,
+    dnsmos: Dnsmos | None = None,
+    language: str = "",
     limit: int | None = None,
     threads: int = 1,
+    journal: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measure codecs on the clips of a manifest.
@@ -64,63 +65,63 @@ def evaluate(
     Each codec runs the first clip once more, before the others and not counted, so that what it sets up is not in its times.
 
     Args:
-        manifest: a TSV file; see `read_manifest`.
+        manifest: a TSV or JSONL file, or a folder of clips; see `read_manifest`.
         codecs: what to compare, with different names.
-        metrics: some of `signal`, `words`, `pitch`, `codebooks` and `speakers`; None takes all that the other arguments allow.
+        metrics: some of `signal`, `mos`, `speakers`, `pitch`, `words` and `codebooks`; None takes all that the other arguments and the
+            installed packages allow, and the report says what is missing for the others.
         asr: a folder or Hub name of a Whisper model in CTranslate2's format, or a transcriber; for `words`.
         speakers: a speaker embedder; for `speakers`.
+        dnsmos: a predictor of opinion scores; for `mos`.
+        language: of the clips whose manifest has none; without one, their words are not measured.
         limit: take this many clips, evenly over the manifest.
         threads: CPU threads of the recogniser and the F0 tracker; the codecs' own are as torch is set.
+        journal: a file for the clips that are done, one line each: the same run, started again, goes on from it. None keeps nothing.
         progress: called after each clip with the clips done and the clips there are.
 
     Returns:
         The report, with a row for each clip and codec.
 
     Raises:
-        ConfigError: on unknown metrics, codecs of one name, or a manifest that cannot be used.
+        ConfigError: on unknown metrics, codecs of one name, a manifest that cannot be used, or a journal of another run.
         AudioError: if a clip cannot be read, or a codec returns samples of another number, or samples that are not finite.
-        MissingDependencyError: without the extra `[evaluate]`.
+        MissingDependencyError: if a package of the extra `[evaluate]` is missing for a metric asked for by name.
     """
-    chosen = _chosen(metrics, asr is not None, speakers is not None)
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"expected one or more codecs of different names, got {names}; give each a name of its own")
-    clips = read_manifest(manifest, limit=limit)
-    judges = _Judges(chosen, _transcriber(asr, threads) if "words" in chosen else None, speakers if "speakers" in chosen else None, threads)
-    counters: dict[str, dict[str, CodebookCounter]] = {name: {} for name in names}
-    rows: list[Row] = []
+    chosen = choose(metrics, {"words": asr, "speakers": speakers, "mos": dnsmos}, threads)
+    clips = read_manifest(manifest, limit=limit, language=language)
+    words = _transcriber(asr, threads, chosen, asked=metrics is not None)
+    judges = _Judges(chosen.measures, words, "codebooks" in chosen.groups)
+    context = _context(clips, chosen, words, threads)
+    kept = Journal(journal, context | {"codecs": [_identity(codec) for codec in codecs], "manifest": _digest(clips)})
+    warm = False
     for done, clip in enumerate(clips):
-        reference = _reference(clip, judges)
-        for codec in codecs:
-            if not done:
-                codec.roundtrip(reference.waveform)
-            trip = codec.roundtrip(reference.waveform)
-            _check(codec.name, clip, reference.waveform, trip.waveform)
-            rows.append(_row(codec.name, reference, trip, judges))
-            if "codebooks" in chosen:
-                _count(counters[codec.name], trip)
+        if clip.name not in kept.done:
+            reference = _reference(clip, judges)
+            if not warm:
+                for codec in codecs:
+                    codec.roundtrip(reference.waveform, clip.name)
+                warm = True
+            kept.add(clip.name, [_measure(codec, reference, judges) for codec in codecs])
         if progress is not None:
             progress(done + 1, len(clips))
-    return Report(_context(clips, judges), names, rows, {name: _usage(streams) for name, streams in counters.items()})
+    measured = [each for clip in clips for each in kept.done[clip.name]]
+    usage = {name: count_codebooks(each.tokens for each in measured if each.row.codec == name) for name in names}
+    return Report(context, names, [each.row for each in measured], usage)
 
 
-def _chosen(metrics: Sequence[str] | None, words: bool, speakers: bool) -> frozenset[str]:
-    possible = {"signal", "pitch", "codebooks"} | ({"words"} if words else set()) | ({"speakers"} if speakers else set())
-    if metrics is None:
-        return frozenset(possible)
-    if unknown := sorted(set(metrics) - set(METRICS)):
-        raise ConfigError(f"unknown metrics {unknown}; there are: {', '.join(METRICS)}")
-    if "words" in metrics and not words:
-        raise ConfigError("the metric 'words' needs a recogniser; give asr=, a folder or Hub name of a Whisper model for faster-whisper")
-    if "speakers" in metrics and not speakers:
-        raise ConfigError("the metric 'speakers' needs an embedder; give speakers=SpeakerEmbedder(path of the GE2E weights)")
-    return frozenset(metrics)
-
-
-def _transcriber(asr: str | os.PathLike[str] | Transcriber | None, threads: int) -> CachedTranscriber | None:
-    if asr is None:
+def _transcriber(asr: str | os.PathLike[str] | Transcriber | None, threads: int, chosen: Chosen, *, asked: bool) -> CachedTranscriber | None:
+    if asr is None or "words" not in chosen.groups:
         return None
-    return CachedTranscriber(load_whisper(asr, threads=threads) if isinstance(asr, str | os.PathLike) else asr)
+    try:
+        return CachedTranscriber(load_whisper(asr, threads=threads) if isinstance(asr, str | os.PathLike) else asr)
+    except MissingDependencyError as error:
+        if asked:
+            raise
+        chosen.groups.remove("words")
+        chosen.absent["words"] = str(error)
+        return None
 
 
 def _reference(clip: Clip, judges: _Judges) -> _Reference:
@@ -130,9 +131,15 @@ def _reference(clip: Clip, judges: _Judges) -> _Reference:
         clip,
         waveform,
         judges.words.remember(waveform, clip.language) if judges.words is not None and spoken else None,
-        track_f0(waveform, threads=judges.threads) if "pitch" in judges.metrics else None,
-        judges.speakers.embed(waveform) if judges.speakers is not None and len(waveform) else None,
+        [measure.prepare(waveform) for measure in judges.measures],
     )
+
+
+def _measure(codec: Codec, reference: _Reference, judges: _Judges) -> Measured:
+    trip = codec.roundtrip(reference.waveform, reference.clip.name)
+    _check(codec.name, reference.clip, reference.waveform, trip.waveform)
+    tokens = {} if trip.bundle is None or not judges.codebooks else stream_tokens(trip.bundle)
+    return Measured(_row(codec.name, reference, trip, judges), tokens)
 
 
 def _check(name: str, clip: Clip, waveform: Tensor, decoded: Tensor) -> None:
@@ -147,13 +154,8 @@ def _check(name: str, clip: Clip, waveform: Tensor, decoded: Tensor) -> None:
 def _row(name: str, reference: _Reference, trip: Roundtrip, judges: _Judges) -> Row:
     clip, decoded = reference.clip, trip.waveform
     values: dict[str, float | None] = {}
-    if "signal" in judges.metrics:
-        original = reference.waveform
-        values |= {"stoi": stoi(original, decoded), "pesq_wb": pesq_wb(original, decoded), "mel_distance_db": mel_distance(original, decoded)}
-    if reference.f0 is not None:
-        values |= dataclasses.asdict(compare_f0(reference.f0, track_f0(decoded, threads=judges.threads)))
-    if judges.speakers is not None:
-        values["speaker_cosine"] = None if reference.voice is None else float(reference.voice @ judges.speakers.embed(decoded))
+    for measure, prepared in zip(judges.measures, reference.prepared, strict=True):
+        values |= measure.compare(reference.waveform, prepared, decoded)
     text, errors = _words(reference, decoded, judges)
     return Row(
         codec=name,
@@ -180,35 +182,26 @@ def _words(reference: _Reference, decoded: Tensor, judges: _Judges) -> tuple[str
     return text, {"wer": count_errors(reference.clip.transcript, text, "word"), "self_cer": count_errors(reference.text, text, "char")}
 
 
-def _count(counters: dict[str, CodebookCounter], trip: Roundtrip) -> None:
-    bundle = trip.bundle
-    if bundle is None:
-        return
-    s, p = bundle.info.s, bundle.info.p
-    streams = (
-        ("s", bundle.s, s.num_codebooks, s.codebook_size),
-        ("p", bundle.p, p.num_codebooks, p.codebook_size),
-        ("g", None if bundle.g is None else bundle.g[None], bundle.info.num_g, bundle.info.g_size),
-    )
-    for stream, tokens, books, size in streams:
-        if tokens is not None:
-            counters.setdefault(stream, CodebookCounter(books, size)).add(tokens)
-
-
-def _usage(counters: dict[str, CodebookCounter]) -> dict[str, CodebookUsage]:
-    return {stream: found for stream, counter in counters.items() if (found := counter.usage()) is not None}
-
-
-def _context(clips: list[Clip], judges: _Judges) -> dict[str, Any]:
+def _context(clips: list[Clip], chosen: Chosen, words: CachedTranscriber | None, threads: int) -> dict[str, Any]:
     return {
         "unitoken": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "torch_threads": torch.get_num_threads(),
-        "judge_threads": judges.threads,
+        "judge_threads": threads,
         "clips": len(clips),
         "sources": sorted({clip.source for clip in clips}),
-        "metrics": [metric for metric in METRICS if metric in judges.metrics],
-        "asr": judges.words.name if judges.words is not None else "none",
+        "metrics": [metric for metric in METRICS if metric in chosen.groups],
+        "absent": chosen.absent,
+        "asr": words.name if words is not None else "none",
     }
+
+
+def _identity(codec: Codec) -> list[str]:
+    """Return what a codec is: its name and, of a tokenizer, the weights."""
+    return [codec.name, str(getattr(getattr(codec, "tokenizer", None), "fingerprint", ""))]
+
+
+def _digest(clips: Sequence[Clip]) -> str:
+    return hashlib.sha256("\n".join(f"{clip.name}\t{clip.transcript}\t{clip.language}" for clip in clips).encode()).hexdigest()[:32]

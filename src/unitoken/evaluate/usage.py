@@ -1,12 +1,15 @@
 """How much of a codebook is used: tokens seen, and perplexity of their distribution."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import TokenError
+from ..tokens import TokenBundle
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,43 @@ class CodebookUsage:
     def fraction(self) -> float:
         """Perplexity over codebook size, 0 to 1."""
         return self.perplexity / self.codebook_size
+
+
+@dataclass(frozen=True)
+class StreamTokens:
+    """The tokens of one stream of one clip.
+
+    Attributes:
+        num_codebooks: codebooks of the stream.
+        codebook_size: codewords in each.
+        tokens: one row a frame; with one codebook a number, else a list.
+    """
+
+    num_codebooks: int
+    codebook_size: int
+    tokens: list[Any]
+
+
+def stream_tokens(bundle: TokenBundle) -> dict[str, StreamTokens]:
+    """Return the tokens of a bundle by stream: `s`, `p` and `g`, those that it has."""
+    info = bundle.info
+    streams = {
+        "s": (bundle.s, info.s.num_codebooks, info.s.codebook_size),
+        "p": (bundle.p, info.p.num_codebooks, info.p.codebook_size),
+        "g": (None if bundle.g is None else bundle.g[None], info.num_g, info.g_size),
+    }
+    return {stream: StreamTokens(books, size, tokens.tolist()) for stream, (tokens, books, size) in streams.items() if tokens is not None}
+
+
+def count_codebooks(clips: Iterable[Mapping[str, StreamTokens]]) -> dict[str, CodebookUsage]:
+    """Return the use of each stream's codebooks over many clips."""
+    counters = dict[str, CodebookCounter]()
+    for clip in clips:
+        for stream, found in clip.items():
+            shape = (-1,) if found.num_codebooks == 1 else (-1, found.num_codebooks)
+            counter = counters.setdefault(stream, CodebookCounter(found.num_codebooks, found.codebook_size))
+            counter.add(torch.tensor(found.tokens, dtype=torch.int64).reshape(shape))
+    return {stream: found for stream, counter in counters.items() if (found := counter.usage()) is not None}
 
 
 class CodebookCounter:
