@@ -584,7 +584,7 @@ def test_evaluate_prints_and_saves_the_report(run, manifest, tmp_path):
     assert [codec["codec"] for codec in report["codecs"]] == ["original", "unitoken S+G+P"]
     assert [codec["clips"] for codec in report["codecs"]] == [2, 2]
     assert report["codecs"][1]["global_bits_per_clip"] == 8
-    assert f"{tmp_path / 'out/report.md'} exists (and 2 more files);" in run("evaluate", *arguments, code=2).stderr
+    assert f"{tmp_path / 'out/report.md'} exists (and 3 more files);" in run("evaluate", *arguments, code=2).stderr
     assert run("evaluate", *arguments, "--force").stdout.startswith("# Evaluation\n")
 
 
@@ -647,8 +647,19 @@ def test_a_broken_off_evaluation_goes_on(run, manifest, tmp_path, monkeypatch):
     broken.write_bytes(kept)
     (manifest.parent / "0.wav").unlink()
     assert "| original | 256000 |" in run(*arguments).stdout
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clips.csv", "report.json", "report.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clips.csv", "report.html", "report.json", "report.md"]
     assert "0.wav" in run(*arguments, "--force", code=1).stderr  # starts over
+
+
+def test_evaluate_saves_a_page(run, manifest, tmp_path, monkeypatch):
+    arguments = ("evaluate", manifest, "--metric", "signal", "-o", tmp_path / "out")
+    run(*arguments)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<audio") == 6
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    message = run(*arguments[:-1], tmp_path / "plain").stderr
+    assert "no report.html: an HTML report needs packages that are not installed; run: pip install 'unitoken-speech[report]'" in message
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == ["clips.csv", "report.json", "report.md"]
 
 
 # progress

@@ -373,6 +373,7 @@ def _row(source, seconds, **fields):
         "c",
         "x",
         source,
+        "en",
         seconds,
         **{"bits": 0, "global_bits": 0, "encode_seconds": 0, "decode_seconds": 0, "original_text": None, "text": None} | fields,
     )

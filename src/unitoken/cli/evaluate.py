@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import evaluate as measuring
+from ..errors import MissingDependencyError
 from ..tokenizer import Tokenizer
 from .messages import UsageError, shown
 from .options import Device, Force, Revision, load_tokenizer
@@ -62,7 +63,8 @@ OPTIONS = {
 }
 """What a metric cannot be measured without."""
 
-REPORTS = ("report.md", "report.json", "clips.csv")
+PAGE = "report.html"
+REPORTS = ("report.md", "report.json", "clips.csv", PAGE)
 
 
 def evaluate(
@@ -99,7 +101,7 @@ def evaluate(
             "-o",
             metavar="FOLDER",
             file_okay=False,
-            help="Also save report.md, report.json, clips.csv; a broken run goes on.",
+            help="Also save the report (Markdown, JSON, CSV, HTML); a broken run goes on.",
         ),
     ] = None,
     force: Force = False,
@@ -118,10 +120,11 @@ def evaluate(
     wanted: Sequence[str | None] = list(dict.fromkeys(model or [])) or [None]
     tokenizers = {entry: load_tokenizer(entry, revision, device) for entry in wanted} if set(names) & set(CHANGES) else {}
     codecs = [made for name in names for made in _codecs(name, tokenizers, lyra)]
+    codecs.extend(measuring.Decoded(folder) for folder in decoded or ())
     with Meter("clips", digits=0) as meter:
         report = measuring.evaluate(
             manifest,
-            [*codecs, *(measuring.Decoded(folder) for folder in decoded or ())],
+            codecs,
             metrics=metrics,
             asr=asr,
             speakers=None if speakers is None else measuring.SpeakerEmbedder(speakers),
@@ -134,9 +137,20 @@ def evaluate(
         )
     if output is not None and journal is not None:
         report.save(output)
+        _save_page(report, manifest, codecs, output / PAGE)
         journal.unlink()
-        typer.echo(f"saved {', '.join(REPORTS)} in {shown(output)}", err=True)
+        typer.echo(f"saved in {shown(output)}: {', '.join(name for name in REPORTS if (output / name).exists())}", err=True)
     typer.echo(report.markdown(), nl=False)
+
+
+def _save_page(report: measuring.Report, manifest: Path, codecs: Sequence[measuring.Codec], path: Path) -> None:
+    """Save the report as a page, or say what it needs."""
+    from ..report import record_players, save_page
+
+    try:
+        save_page(report, path, record_players(report, manifest, [codec for codec in codecs if codec.name != "original"]))
+    except MissingDependencyError as error:
+        typer.echo(f"no {path.name}: {error}", err=True)
 
 
 def _check(metrics: Sequence[str], names: Sequence[CodecName], given: dict[str, Any], lyra: Path | None) -> None:

@@ -94,9 +94,9 @@ def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
     """
     sections = [
         "# Evaluation",
-        _context(context, summaries),
-        _figures(summaries),
-        _sources(summaries),
+        title_line(context, summaries),
+        _table(figure_table(summaries)),
+        "## Words by source\n\n" + _table(sources) if (sources := source_table(summaries)) else "",
         _left_out(summaries),
         _absent(context["absent"]),
         "## What the columns mean",
@@ -105,26 +105,29 @@ def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _context(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
+def title_line(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
+    """Return what was measured, with what, in a line."""
     return (
         f"{context['clips']} clips, {summaries[0]['seconds']:.0f} s, of {', '.join(context['sources'])}. Recogniser: {context['asr']}. "
         f"unitoken {context['unitoken']}, torch {context['torch']} with {context['torch_threads']} threads, {context['machine']}."
     )
 
 
-def _figures(summaries: Sequence[Summary]) -> str:
+def figure_table(summaries: Sequence[Summary]) -> list[list[str]]:
+    """Return the cells of the table of figures, its header first, one row a codec."""
     columns = [column for column in COLUMNS if any(column.get(summary) is not None for summary in summaries)]
     body = [[summary["codec"], *(_number(column.get(summary), column.digits) for column in columns)] for summary in summaries]
-    return _table(["codec", *(column.title for column in columns)], body)
+    return [["codec", *(column.title for column in columns)], *body]
 
 
-def _sources(summaries: Sequence[Summary]) -> str:
+def source_table(summaries: Sequence[Summary]) -> list[list[str]]:
+    """Return the cells of the table of words by source, its header first; none where no words were measured."""
     keys = [(figure, source) for figure in ("wer", "self_cer") for source in sorted({s for summary in summaries for s in summary[figure]} - {"all"})]
     if not keys:
-        return ""
+        return []
     titles = {"wer": "WER", "self_cer": "self-CER"}
     body = [[summary["codec"], *(_number(summary[figure].get(source), 3) for figure, source in keys)] for summary in summaries]
-    return "## Words by source\n\n" + _table(["codec", *(f"{titles[figure]} {source}" for figure, source in keys)], body)
+    return [["codec", *(f"{titles[figure]} {source}" for figure, source in keys)], *body]
 
 
 def _left_out(summaries: Sequence[Summary]) -> str:
@@ -139,7 +142,7 @@ def _left_out(summaries: Sequence[Summary]) -> str:
         [figure, "all" if len(codecs) == len(summaries) else ", ".join(codecs), REASONS[figure], str(count), str(measured)]
         for (figure, count, measured), codecs in groups.items()
     ]
-    return "## Clips left out\n\n" + _table(["figure", "codecs", "because", "left out", "measured"], body, text=3)
+    return "## Clips left out\n\n" + _table([["figure", "codecs", "because", "left out", "measured"], *body], text=3)
 
 
 def _absent(absent: dict[str, str]) -> str:
@@ -150,7 +153,8 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]], text: int = 1) -> str:
-    """Lay out a table; the first `text` columns hold words, the others numbers."""
+def _table(cells: Sequence[Sequence[str]], text: int = 1) -> str:
+    """Lay out a table whose first row is its header; the first `text` columns hold words, the others numbers."""
+    header, *body = cells
     rows = [header, ["---" if index < text else "---:" for index in range(len(header))], *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

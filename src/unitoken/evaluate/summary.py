@@ -26,6 +26,7 @@ class Row:
         codec: the codec's name.
         clip: the path as the manifest has it.
         source: the corpus the clip is from.
+        language: as the manifest has it.
         seconds: length.
         bits: what was sent, without `global_bits`; None where nobody knows.
         global_bits: bits sent once for the clip.
@@ -41,6 +42,7 @@ class Row:
     codec: str
     clip: str
     source: str
+    language: str
     seconds: float
     bits: int | None
     global_bits: int
@@ -85,7 +87,7 @@ class Report:
         """Return a line for each clip and codec as CSV; what could not be measured is empty, words are errors and lengths."""
         figures = list(dict.fromkeys(key for row in self.rows for key in row.values))
         words = list(dict.fromkeys(key for row in self.rows for key in row.errors))
-        plain = ("codec", "clip", "source", "seconds", "bits", "global_bits", "encode_seconds", "decode_seconds")
+        plain = ("codec", "clip", "source", "language", "seconds", "bits", "global_bits", "encode_seconds", "decode_seconds")
         file = io.StringIO()
         table = csv.writer(file, lineterminator="\n")
         table.writerow([*plain, *figures, *(f"{key}_{part}" for key in words for part in ("errors", "length")), "original_text", "text"])

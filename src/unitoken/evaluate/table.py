@@ -161,6 +161,7 @@ def _row(name: str, reference: _Reference, trip: Roundtrip, judges: _Judges) -> 
         codec=name,
         clip=clip.name,
         source=clip.source,
+        language=clip.language,
         seconds=len(decoded) / SAMPLE_RATE,
         bits=trip.bits,
         global_bits=trip.global_bits,
