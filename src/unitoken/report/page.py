@@ -9,7 +9,7 @@ from ..evaluate import Report
 from ..evaluate.markdown import NOTES, figure_table, source_table, title_line
 from ..files import replacing
 from .players import Player
-from .plots import box_plots
+from .plots import TITLES, box_plots
 
 TEMPLATE = Path(__file__).parent / "page.html.jinja"
 
@@ -38,6 +38,7 @@ def save_page(report: Report, path: str | os.PathLike[str], players: Sequence[Pl
         notes=[line.removeprefix("- ") for line in NOTES.splitlines()],
         pictures=box_plots(report),
         players=players,
+        titles=TITLES,
     )
     with replacing(Path(path)) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -40,7 +40,7 @@ def box_plots(report: Report) -> dict[str, str]:
         if not any(_value(row, figure) is not None for row in rows):
             continue
         with mpl.rc_context({"svg.hashsalt": "unitoken", "svg.fonttype": "none"}):  # the same report gives the same picture
-            canvas: Any = Figure(figsize=(11, 3.2), layout="constrained")
+            canvas: Any = Figure(figsize=(11, 3.6), layout="constrained")
             widths = [max(1, len(names)) for names in groups.values()]
             for axes, (kind, names) in zip(canvas.subplots(1, 2, sharey=True, width_ratios=widths), groups.items(), strict=True):
                 _boxes(axes, names, codecs, figure)
@@ -65,7 +65,7 @@ def _boxes(axes: Any, groups: Mapping[str, Sequence[Row]], codecs: Sequence[str]
         for line in boxes["medians"]:
             line.set_color("black")
         axes.plot([], [], color=f"C{number}", linewidth=6, label=codec)  # its row of the legend
-    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xticks(range(len(groups)), list(groups), rotation=20, ha="right", rotation_mode="anchor")
     axes.grid(axis="y", alpha=0.3)
 
 
