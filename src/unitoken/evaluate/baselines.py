@@ -89,6 +89,11 @@ class Opus:
         self.kilobits = kilobits
         self.name = f"Opus {kilobits}k"
 
+    @staticmethod
+    def is_installed() -> bool:
+        """Say whether both programs are there."""
+        return all(shutil.which(program) for program in ("opusenc", "opusdec"))
+
     def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
         """Encode and decode one clip.
 

@@ -26,6 +26,7 @@ class Clip:
         transcript: what is said, or an empty string; a text that starts with `[` is no transcript and comes back empty.
         seconds: its length, as the manifest has it.
         sex: `f`, `m` or an empty string: from `sex=...` in a column `extra` of `key=value` pairs, if there is one.
+        emotion: from `emotion=...` there, or an empty string.
     """
 
     path: Path
@@ -36,6 +37,7 @@ class Clip:
     transcript: str
     seconds: float = 0.0
     sex: str = ""
+    emotion: str = ""
 
 
 def read_manifest(path: str | os.PathLike[str], *, limit: int | None = None, language: str = "") -> list[Clip]:
@@ -106,5 +108,13 @@ def _clip(folder: Path, row: dict[str, str]) -> Clip:
         raise ConfigError(f"the seconds of {row['path']} are {row['seconds']!r}; expected a number") from None
     sex = extra.get("sex", "")
     return Clip(
-        folder / row["path"], row["path"], row["source"], row["speaker"], row["language"], transcript, seconds, sex if sex in {"f", "m"} else ""
+        path=folder / row["path"],
+        name=row["path"],
+        source=row["source"],
+        speaker=row["speaker"],
+        language=row["language"],
+        transcript=transcript,
+        seconds=seconds,
+        sex=sex if sex in {"f", "m"} else "",
+        emotion=extra.get("emotion", ""),
     )

@@ -95,8 +95,8 @@ def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
     sections = [
         "# Evaluation",
         title_line(context, summaries),
-        _table(figure_table(summaries)),
-        "## Words by source\n\n" + _table(sources) if (sources := source_table(summaries)) else "",
+        lay_out(figure_table(summaries)),
+        "## Words by source\n\n" + lay_out(sources) if (sources := source_table(summaries)) else "",
         _left_out(summaries),
         _absent(context["absent"]),
         "## What the columns mean",
@@ -116,7 +116,7 @@ def title_line(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
 def figure_table(summaries: Sequence[Summary]) -> list[list[str]]:
     """Return the cells of the table of figures, its header first, one row a codec."""
     columns = [column for column in COLUMNS if any(column.get(summary) is not None for summary in summaries)]
-    body = [[summary["codec"], *(_number(column.get(summary), column.digits) for column in columns)] for summary in summaries]
+    body = [[summary["codec"], *(number(column.get(summary), column.digits) for column in columns)] for summary in summaries]
     return [["codec", *(column.title for column in columns)], *body]
 
 
@@ -126,7 +126,7 @@ def source_table(summaries: Sequence[Summary]) -> list[list[str]]:
     if not keys:
         return []
     titles = {"wer": "WER", "self_cer": "self-CER"}
-    body = [[summary["codec"], *(_number(summary[figure].get(source), 3) for figure, source in keys)] for summary in summaries]
+    body = [[summary["codec"], *(number(summary[figure].get(source), 3) for figure, source in keys)] for summary in summaries]
     return [["codec", *(f"{titles[figure]} {source}" for figure, source in keys)], *body]
 
 
@@ -142,18 +142,19 @@ def _left_out(summaries: Sequence[Summary]) -> str:
         [figure, "all" if len(codecs) == len(summaries) else ", ".join(codecs), REASONS[figure], str(count), str(measured)]
         for (figure, count, measured), codecs in groups.items()
     ]
-    return "## Clips left out\n\n" + _table([["figure", "codecs", "because", "left out", "measured"], *body], text=3)
+    return "## Clips left out\n\n" + lay_out([["figure", "codecs", "because", "left out", "measured"], *body], text=3)
 
 
 def _absent(absent: dict[str, str]) -> str:
     return "## Not measured\n\n" + "\n".join(f"- {figure}: {reason}" for figure, reason in absent.items()) if absent else ""
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int) -> str:
+    """Return a figure as text; None is a dash."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _table(cells: Sequence[Sequence[str]], text: int = 1) -> str:
+def lay_out(cells: Sequence[Sequence[str]], text: int = 1) -> str:
     """Lay out a table whose first row is its header; the first `text` columns hold words, the others numbers."""
     header, *body = cells
     rows = [header, ["---" if index < text else "---:" for index in range(len(header))], *body]

@@ -1,4 +1,4 @@
-"""Voice conversion by swapping the global tokens: is the result nearer to the target's voice than to the source's?"""
+"""Streams swapped between clips: does the voice follow G, and keep words and melody; does the melody follow P?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from ..audio import load_audio
 from ..errors import ConfigError
 from ..tokens import TokenBundle
 from .manifest import Clip
-from .pitch import track_f0
+from .pitch import compare_f0, track_f0
 from .speakers import SAMPLE_RATE, SpeakerEmbedder
+from .words import NOT_TRANSCRIBED, Errors, Transcriber, count_errors
 
 LOW_HZ, HIGH_HZ = 155.0, 170.0
 """Where the manifest does not say the sex, a speaker's median F0 below the first counts as male, above the second as female."""
@@ -42,17 +43,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Swap:
-    """One pair's outcome.
+    """One pair's outcome: the source decoded with the target's G, and with its own.
 
     Attributes:
         pair: the clips.
         to_target: cosine of the converted clip and the target clip.
         to_source: cosine of the converted clip and the source clip.
+        melody: correlation of the converted clip's log-F0 with the source's; None where it is not defined.
+        own_melody: the same of the clip decoded with its own G.
+        words: errors of the converted clip, against the transcript, or without one against what is heard in the source; None without a recogniser.
+        own_words: the same of the clip decoded with its own G.
     """
 
     pair: Pair
     to_target: float
     to_source: float
+    melody: float | None = None
+    own_melody: float | None = None
+    words: Errors | None = None
+    own_words: Errors | None = None
 
     @property
     def nearer_to_target(self) -> bool:
@@ -99,13 +108,71 @@ def _sex_by_pitch(clips: Sequence[Clip]) -> str:
     return "m" if 0 < middle < LOW_HZ else "f" if middle > HIGH_HZ else ""
 
 
-def measure_swaps(tokenizer: Converter, pairs: Sequence[Pair], embedder: SpeakerEmbedder) -> list[Swap]:
-    """Convert each source into its target's voice and compare speaker embeddings."""
-    swaps = list[Swap]()
+def measure_swaps(tokenizer: Converter, pairs: Sequence[Pair], embedder: SpeakerEmbedder, asr: Transcriber | None = None) -> list[Swap]:
+    """Convert each source into its target's voice; compare speaker embeddings and melodies and, with a recogniser, words."""
+    return [_swap(tokenizer, pair, embedder, asr) for pair in pairs]
+
+
+def _swap(tokenizer: Converter, pair: Pair, embedder: SpeakerEmbedder, asr: Transcriber | None) -> Swap:
+    source, target = _clips(pair)
+    bundle = tokenizer.encode(source, sample_rate=SAMPLE_RATE)
+    own = tokenizer.decode(bundle)
+    converted = tokenizer.decode(bundle.replace(g=tokenizer.encode(target, sample_rate=SAMPLE_RATE).g))
+    voice = embedder.embed(converted)
+    f0 = track_f0(source)
+    melody, own_melody = (compare_f0(f0, track_f0(wave)).f0_correlation for wave in (converted, own))
+    return Swap(
+        pair,
+        float(voice @ embedder.embed(target)),
+        float(voice @ embedder.embed(source)),
+        melody,
+        own_melody,
+        *_words(pair.source, source, (converted, own), asr),
+    )
+
+
+def _words(clip: Clip, source: Tensor, decoded: Sequence[Tensor], asr: Transcriber | None) -> list[Errors | None]:
+    if asr is None or clip.language in NOT_TRANSCRIBED or not asr.knows(clip.language):
+        return [None for _ in decoded]
+    said = clip.transcript or asr.transcribe(source, clip.language)
+    return [count_errors(said, asr.transcribe(wave, clip.language), "word") for wave in decoded]
+
+
+@dataclass(frozen=True)
+class MelodySwap:
+    """One pair's outcome: the source's S and G with the target's P.
+
+    Attributes:
+        to_target: correlation of its log-F0 with the target's, over the time that both clips last; None where it is not defined.
+        to_source: the same with the source's.
+    """
+
+    to_target: float | None
+    to_source: float | None
+
+
+def measure_melody_swaps(tokenizer: Converter, pairs: Sequence[Pair]) -> list[MelodySwap]:
+    """Decode each source with its target's P, both cut to the shorter clip, and compare melodies."""
+    found = list[MelodySwap]()
     for pair in pairs:
-        source, target, converted = (embedder.embed(wave) for wave in _convert(tokenizer, pair))
-        swaps.append(Swap(pair, float(converted @ target), float(converted @ source)))
-    return swaps
+        source, target = _clips(pair)
+        samples = min(len(source), len(target))
+        source, target = source[:samples], target[:samples]
+        bundle = tokenizer.encode(source, sample_rate=SAMPLE_RATE)
+        f0 = track_f0(tokenizer.decode(bundle.replace(p=tokenizer.encode(target, sample_rate=SAMPLE_RATE).p)))
+        found.append(MelodySwap(*(compare_f0(track_f0(wave), f0).f0_correlation for wave in (target, source))))
+    return found
+
+
+def measure_melody(tokenizer: Converter, clips: Sequence[Clip], *, drop_p: bool = False) -> list[float | None]:
+    """Return how the log-F0 of each decoded clip correlates with the clip's own, with P or without."""
+    found = list[float | None]()
+    for clip in clips:
+        waveform, _ = load_audio(clip.path, sample_rate=SAMPLE_RATE)
+        bundle = tokenizer.encode(waveform, sample_rate=SAMPLE_RATE)
+        decoded = tokenizer.decode(bundle.replace(p=None) if drop_p else bundle)
+        found.append(compare_f0(track_f0(waveform), track_f0(decoded)).f0_correlation)
+    return found
 
 
 def measure_pitch_swaps(tokenizer: Converter, pairs: Sequence[Pair]) -> np.ndarray:
@@ -135,9 +202,14 @@ def pitch_slope(medians: np.ndarray) -> tuple[float, float]:
     return float(np.polyfit(apart, moved, 1)[0]), 0.0 if still else float(np.corrcoef(apart, moved)[0, 1])
 
 
+def _clips(pair: Pair) -> tuple[Tensor, Tensor]:
+    source, target = (load_audio(clip.path, sample_rate=SAMPLE_RATE)[0] for clip in (pair.source, pair.target))
+    return source, target
+
+
 def _convert(tokenizer: Converter, pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """Return source, target, and what the source says in the target's voice."""
-    source, target = (load_audio(clip.path, sample_rate=SAMPLE_RATE)[0] for clip in (pair.source, pair.target))
+    source, target = _clips(pair)
     bundle = tokenizer.encode(source, sample_rate=SAMPLE_RATE)
     voice = tokenizer.encode(target, sample_rate=SAMPLE_RATE).g
     return source, target, tokenizer.decode(bundle.replace(g=voice))

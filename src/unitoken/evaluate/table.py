@@ -21,10 +21,7 @@ from .mos import Dnsmos
 from .speakers import SpeakerEmbedder
 from .summary import Report, Row
 from .usage import count_codebooks, stream_tokens
-from .words import CachedTranscriber, Errors, Transcriber, count_errors, load_whisper
-
-NOT_TRANSCRIBED = frozenset({"ar"})
-"""Languages that the recogniser is not asked about: on Arabic clips of single words its text is noise."""
+from .words import NOT_TRANSCRIBED, CachedTranscriber, Errors, Transcriber, count_errors, load_whisper
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from .extras import require
 
 WINDOW_SAMPLES = 480000
 """30 s at 16 kHz, what Whisper hears at a time."""
+NOT_TRANSCRIBED = frozenset({"ar"})
+"""Languages that the recogniser is not asked about: on Arabic clips of single words its text is noise."""
 
 
 class Transcriber(Protocol):
