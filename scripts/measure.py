@@ -1,10 +1,7 @@
-"""Measures of the streams that `unitoken evaluate` does not print yet.
+"""Measures that neither `unitoken evaluate` nor `unitoken probe` prints.
 
 usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        how many S and P codewords speech of the pool uses
-       python scripts/measure.py swap MANIFEST --speakers GE2E [--pairs 50]   is a clip with another clip's G nearer to that one's voice?
-       python scripts/measure.py pitch MANIFEST [--pairs 50]                  does the height of the voice follow G?
        python scripts/measure.py melody MANIFEST [--clips 30]                 how far is the decoder's F0 from the true one, and what does it cost?
-       python scripts/measure.py codewords PHONES.tsv TAR... -o OUT.npz       S codewords of labelled clips, for a phone and speaker probe
 Each takes --model (default: the packaged one) and --threads.
 """
 
@@ -21,8 +18,6 @@ from swift_f0 import SwiftF0
 from unitoken import Tokenizer, load_audio
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.signal import pesq_wb, stoi
-from unitoken.evaluate.speakers import SpeakerEmbedder
-from unitoken.evaluate.swap import measure_pitch_swaps, measure_swaps, pitch_slope, voice_pairs
 from unitoken.evaluate.usage import CodebookCounter
 from unitoken.train.pitch import track_log_f0
 
@@ -59,25 +54,6 @@ def codebooks(args, tok):
         )
 
 
-def swap(args, tok):
-    pairs = voice_pairs(read_manifest(args.manifest), args.pairs, seed=args.seed)
-    swaps = measure_swaps(tok, pairs, SpeakerEmbedder(args.speakers))
-    for name, part in (
-        ("all", swaps),
-        ("across sex", [s for s in swaps if s.pair.across_sex]),
-        ("within", [s for s in swaps if not s.pair.across_sex]),
-    ):
-        gain = np.mean([s.to_target - s.to_source for s in part])
-        near = sum(s.nearer_to_target for s in part)
-        print(f"{name}: {near} of {len(part)} nearer to the target; cosine to target minus to source {gain:+.3f}")
-
-
-def pitch(args, tok):
-    medians = measure_pitch_swaps(tok, voice_pairs(read_manifest(args.manifest), args.pairs, seed=args.seed))
-    slope, correlation = pitch_slope(medians)
-    print(f"median F0 of {args.pairs} conversions over the source's: {slope:.2f} of the way to the target's, correlation {correlation:.2f}")
-
-
 def melody(args, tok):
     rows, tracker = read_manifest(args.manifest), SwiftF0(threads=1)
     errors, scores = [], {"its own F0": [], "the true F0": []}
@@ -105,40 +81,21 @@ def melody(args, tok):
         print("with {}: STOI {:.3f}, PESQ-WB {:.2f}".format(name, *np.nanmean(np.array(values, dtype=float), 0)))
 
 
-def codewords(args, tok):
-    names = {line.split("\t")[0] for line in args.phones.read_text(encoding="utf-8").splitlines()[1:]}
-    book = tok.codewords("s")[0]
-    found = {name: book[tok.encode(wave, sample_rate=16000).s].half().numpy() for name, wave in recordings(args.archives, names)}
-    np.savez(args.output, **found)
-    print(f"{len(found)} of {len(names)} labelled clips: {args.output}")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, swap, pitch, melody, codewords):
+    for run in (codebooks, melody):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
         command.add_argument("--threads", type=int, default=1)
-        if run in (swap, pitch):
-            command.add_argument("manifest", type=Path)
-            if run is swap:
-                command.add_argument("--speakers", type=Path, required=True)
-            command.add_argument("--pairs", type=int, default=50)
-            command.add_argument("--seed", type=int, default=0)
-            continue
+        command.add_argument("manifest", type=Path)
         if run is melody:
-            command.add_argument("manifest", type=Path)
             command.add_argument("--clips", type=int, default=30)
             continue
-        command.add_argument("manifest" if run is codebooks else "phones", type=Path)
         command.add_argument("archives", type=Path, nargs="+")
-        if run is codebooks:
-            command.add_argument("--hours", type=float, default=5.0, help="of clips drawn at random from the manifest")
-            command.add_argument("--seed", type=int, default=0)
-        else:
-            command.add_argument("-o", "--output", type=Path, required=True)
+        command.add_argument("--hours", type=float, default=5.0, help="of clips drawn at random from the manifest")
+        command.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)  # noqa: TID251  (a program, not the library)
     args.run(args, Tokenizer.from_pretrained(args.model))
