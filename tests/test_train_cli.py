@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -41,7 +42,8 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     call("pitch", pool, "-o", tmp_path / "pitch")
     count_steps(monkeypatch, 2)
     small = ["--set", "batch=2", "--set", "seconds=0.5"]
-    call("semantic", pool, "--features", tmp_path / "f", "-o", tmp_path / "0", *held_out, "--config", "tiny", "--device", "cpu", *SET, *small)
+    said = call("semantic", pool, "--features", tmp_path / "f", "-o", tmp_path / "0", *held_out, "--config", "tiny", "--device", "cpu", *SET, *small)
+    assert re.search(r"missed of the teacher's features: \d\.\d{4} on speakers learnt, \d\.\d{4} on speakers held out", said)
     assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
     count_steps(monkeypatch, 1)
     refined = [tmp_path / "codec", pool, "--features", tmp_path / "f", "-o", tmp_path / "refined", *held_out, "--device", "cpu"]

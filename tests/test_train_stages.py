@@ -25,6 +25,7 @@ from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.fine_tune import fine_tune
 from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config, trained_codebook
 from unitoken.train.loop import adamw, descend, run_loop
+from unitoken.train.missed import missed
 from unitoken.train.noise import NoiseBank
 from unitoken.train.pitch import PitchCache
 from unitoken.train.pool import Pool
@@ -84,6 +85,27 @@ STAGES = {"semantic": stage_0, "refine": stage_refine, "reconstruction": stage_1
 def log_of(folder):
     with (folder / "log.csv").open() as file:
         return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("refining", [False, True])
+def test_what_is_missed_of_the_teacher(data, tmp_path, monkeypatch, refining):
+    pool, cache, _, _ = data
+    settings = RefineSettings(RUN, batch=4, seconds=0.5, still=2)
+    lessons = LessonMaker(pool, pool.utterances, cache, tmp_path, TINY, settings)
+    count_steps(monkeypatch, 1)
+    before = missed(train_refine(make_codec(), lessons) if refining else train_semantic(lessons), lessons, pool.utterances)
+    count_steps(monkeypatch, 40)
+    student = train_refine(make_codec(), lessons) if refining else train_semantic(lessons)
+    after = missed(student, lessons, pool.utterances)
+    assert after < 0.9 * before
+    assert not refining or not student.training
+    assert missed(student, lessons, pool.utterances, limit=1) != after
+    monkeypatch.setattr(type(student), "foretell", lambda self, magnitudes, mask: torch.zeros(*mask.shape[:2], TINY.semantic.quantizer.dim))
+    target = lessons.clean(pool.utterances)
+    mean = float((target.target**2).sum() / (target.mask.sum() * target.target.shape[-1]))
+    assert missed(student, lessons, pool.utterances) == pytest.approx(mean, rel=1e-3)
+    with pytest.raises(TrainError, match="nothing to foretell: 0 utterances"):
+        missed(student, lessons, [])
 
 
 def test_references_are_of_the_same_voice(data, tmp_path):

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from . import train_data
-from .train_inputs import Device, Output, PoolFolder, example_maker, find_device, lesson_maker, one_device, open_pool, open_teacher, run_settings
+from .train_inputs import (
+    Device,
+    Output,
+    PoolFolder,
+    example_maker,
+    find_device,
+    lesson_maker,
+    one_device,
+    open_pool,
+    open_teacher,
+    run_settings,
+    say_missed,
+)
 
 app = typer.Typer(
     help="Train a tokenizer: pool, speed, merge, features, pitch, semantic, codebook, refine, reconstruct, adversarial, export.", no_args_is_help=True
@@ -50,7 +62,8 @@ def semantic(
 
     run, own = run_settings(settings, minutes, 1e-3, compile)
     chosen = override(SemanticSettings(run=run), own)
-    train_semantic(lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device))
+    lessons, held_out = lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device)
+    say_missed(train_semantic(lessons), lessons, held_out)
     typer.echo(f"semantic run: {output}")
 
 
@@ -104,7 +117,8 @@ def refine(
 
     run, own = run_settings(settings, minutes, 5e-4, compile)
     chosen, loaded = override(RefineSettings(run=run), own), load_codec(codec)
-    train_refine(loaded, lesson_maker(loaded.config, pool, valid_speakers, features, noise, output, chosen, device))
+    lessons, held_out = lesson_maker(loaded.config, pool, valid_speakers, features, noise, output, chosen, device)
+    say_missed(train_refine(loaded, lessons), lessons, held_out)
     typer.echo(f"refine run: {output}")
 
 

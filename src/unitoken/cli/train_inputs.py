@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ..config import CodecConfig
     from ..train.examples import ExampleMaker, ReconstructionSettings
     from ..train.pool import Pool, Utterance
+    from ..train.refine import QuantizedStudent
     from ..train.run import RunSettings
-    from ..train.semantic import LessonMaker, S
+    from ..train.semantic import LessonMaker, S, SemanticStudent
     from ..train.teachers import Teacher
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
@@ -86,19 +87,30 @@ def lesson_maker(
     output: Path,
     settings: "S",
     device: str | None,
-) -> "LessonMaker[S]":
-    """Return what makes the lessons of stage 0, the run's folder begun."""
+) -> "tuple[LessonMaker[S], list[Utterance]]":
+    """Return what makes the lessons of stage 0, the run's folder begun, and the utterances that are held out of them."""
     from ..train import parallel
     from ..train.features import FeatureCache
     from ..train.handover import keep_config
     from ..train.noise import NoiseBank
     from ..train.semantic import LessonMaker
 
-    opened, utterances, _ = open_pool(pool, valid_speakers)
+    opened, utterances, held_out = open_pool(pool, valid_speakers)
     cache, bank, place = FeatureCache(features, opened), NoiseBank(noise) if noise else None, find_device(device)
     if parallel.rank() == 0:
         keep_config(output, codec_config)
-    return LessonMaker(opened, utterances, cache, output, codec_config, settings, bank, place)
+    return LessonMaker(opened, utterances, cache, output, codec_config, settings, bank, place), held_out
+
+
+def say_missed(student: "SemanticStudent | QuantizedStudent", lessons: "LessonMaker[S]", held_out: "list[Utterance]") -> None:
+    """Print how much of the teacher's features the student misses, on what it learnt and on what it did not."""
+    from ..train import parallel
+    from ..train.missed import missed
+
+    if parallel.rank() == 0:
+        parts = {"learnt": lessons.sampler.utterances, "held out": held_out}
+        shares = [f"{missed(student, lessons, found):.4f} on speakers {name}" for name, found in parts.items() if found]
+        typer.echo(f"missed of the teacher's features: {', '.join(shares)}")
 
 
 def example_maker(

@@ -103,6 +103,10 @@ class QuantizedStudent(nn.Module):
             together, alone = self.reader(torch.where(unquantized, latent.float(), quantized.codewords), mask)
         return together, alone, quantized
 
+    def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
+        """Return what the reader foretells from the codewords of all frames."""
+        return self(magnitudes, mask, torch.zeros(len(mask), 1, 1, dtype=torch.bool, device=mask.device), True)[0]
+
 
 def train_refine(codec: Codec, lessons: LessonMaker[RefineSettings]) -> QuantizedStudent:
     """Train the semantic encoder and its codebook for a while, or go on with the run in the lessons' folder.

@@ -60,6 +60,10 @@ class SemanticStudent(nn.Module):
         """Return latents `(batch, frames, dim)` of STFT magnitudes."""
         return self.semantic(self.front_end.compress(magnitudes), mask)
 
+    def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
+        """Return what it says the teacher's features are: its latents."""
+        return self(magnitudes, mask)
+
 
 def check_codebook(config: CodecConfig) -> None:
     """Refuse a codec without one codebook of semantic tokens.
@@ -150,6 +154,15 @@ class LessonMaker(Generic[S]):
         target = targets_of(self.features, self.projection, crops, batch.mask)
         magnitudes = perturb(self.front_end.magnitudes(batch.degraded), self.settings.perturbation, generator)
         return Lesson(magnitudes, target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
+
+    @torch.no_grad()
+    def clean(self, utterances: Sequence[Utterance]) -> Lesson:
+        """Return a lesson of the beginnings of utterances, with nothing perturbed: for validation."""
+        hop = self.config.hop_s
+        crops = [Crop(utterance, 0, min(utterance.samples, self.longest)) for utterance in utterances]
+        batch = collate(self.audio, crops, hop, None, torch.Generator())
+        target = targets_of(self.features, self.projection, crops, batch.mask)
+        return Lesson(self.front_end.magnitudes(batch.clean), target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
 
 
 def train_semantic(lessons: LessonMaker[SemanticSettings]) -> SemanticStudent:
