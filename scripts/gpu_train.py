@@ -17,7 +17,8 @@ from unitoken.cli.train import app
 from unitoken.errors import TrainError, UnitokenError
 from unitoken.train import pitch as f0
 from unitoken.train.offsets import frame_offsets
-from unitoken.train.pool import SOURCES, Pool, Utterance, keep_sources
+from unitoken.train.pool import SOURCES, Pool, Utterance
+from unitoken.train.pool_files import keep_sources
 from unitoken.train.store import mark
 
 LOCAL, OUT = Path(os.environ["LOCAL"]), Path(os.environ["OUT"])
