@@ -6,8 +6,10 @@ VENV ?= .venv
 # wherever the index offers one, and tests see the same arithmetic everywhere. The package itself does not pin torch.
 # On a machine with a GPU, in a fresh environment: make test VENV=.venv-gpu TORCH=torch
 TORCH ?= torch==2.13.0
-# More arguments for pytest: make test ARGS="-k tokens -x"
+# More arguments for pytest: make test ARGS="-k tokens -x"; ARGS="-n 0" runs them in one process, for a debugger.
 ARGS ?=
+# One process a core with one thread each: small networks gain little from a second thread, and lose much where another process runs.
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -18,11 +20,11 @@ demo: $(VENV)/.cli
 	$(BIN)/python examples/encode_decode.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not shared and not gpu and not network" $(ARGS)
+	$(PYTEST) -m "not shared and not gpu and not network" $(ARGS)
 
 # Needs the data folder ../shared beside the checkout.
 test-shared: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "shared and not gpu and not network" $(ARGS)
+	$(PYTEST) -m "shared and not gpu and not network" $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
