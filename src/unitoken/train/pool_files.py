@@ -5,18 +5,23 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..audio import load_audio, resample
 from ..errors import TrainError
 from ..files import replacing
 from .pool import AUDIO, COLUMNS, INDEX, SAMPLE_RATE, SOURCES, Pool
 from .sources import read_sources
+
+Row = Mapping[str, Any]
+Samples = NDArray[np.int16]
 
 
 def transcript_of(text: str) -> str:
@@ -51,8 +56,6 @@ def build_pool(
         TrainError: if `sources` cannot be read, a path stands twice in the manifest, or no member of the archives is in it.
         AudioFileError: if a member cannot be decoded.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     if sources is not None:
         read_sources(Path(sources))  # before hours are decoded
     with Path(manifest).open(encoding="utf-8", newline="") as file:
@@ -60,23 +63,18 @@ def build_pool(
     rows = {row["path"]: row for row in listed}
     if len(rows) != len(listed):
         raise TrainError(f"{manifest}: {len(listed) - len(rows)} paths stand twice; paths must be unique")
-    start, done = 0, list[dict[str, Any]]()
-    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
-        with audio.open("wb") as file:
-            for name, data in _members([Path(a) for a in archives]):
-                if name not in rows:
-                    continue
-                wave = load_audio(io.BytesIO(data), sample_rate=SAMPLE_RATE)[0].numpy()
-                file.write(_int16(wave))
-                row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"])}
-                done.append({**row, "start": start, "samples": len(wave), "speed": 1.0})
-                start += len(wave)
-        if not done:
+
+    def clips() -> Iterator[tuple[Row, Samples]]:
+        found = False
+        for name, data in _members([Path(a) for a in archives]):
+            if name in rows:
+                found = True
+                row = {k: rows[name][k] for k in COLUMNS[:4]} | {"transcript": transcript_of(rows[name]["transcript"]), "speed": 1.0}
+                yield row, _int16(load_audio(io.BytesIO(data), sample_rate=SAMPLE_RATE)[0])
+        if not found:
             raise TrainError(f"no member of the {len(archives)} archives is in {manifest}; are the names the same?")
-        _write_index(index, done)
-    if sources is not None:
-        keep_sources(sources, folder)
-    return Pool(folder)
+
+    return _write(folder, clips(), sources)
 
 
 def change_speed(pool: Pool, folder: str | os.PathLike[str], speed: float) -> Pool:
@@ -96,25 +94,13 @@ def change_speed(pool: Pool, folder: str | os.PathLike[str], speed: float) -> Po
     rate = round(SAMPLE_RATE * speed)
     if not 0.5 <= speed <= 2 or rate == SAMPLE_RATE or rate * 100 % SAMPLE_RATE:
         raise TrainError(f"a speed must be from 0.5 to 2, in hundredths and not 1, got {speed}; usual are 0.9 and 1.1")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
-        start, done = 0, list[dict[str, Any]]()
-        with audio.open("wb") as file:
-            for u in pool.utterances:
-                wave = resample(torch.from_numpy(pool.wave(u)), rate, SAMPLE_RATE).numpy()
-                file.write(_int16(wave))
-                own = {"path": f"{u.path}@{speed:g}", "start": start, "samples": len(wave), "speed": round(u.speed * speed, 4)}
-                done.append({**vars(u), **own})
-                start += len(wave)
-        _write_index(index, done)
-    if pool.sources:
-        keep_sources(pool.folder / SOURCES, folder)
-    return Pool(folder)
+    waves = ((u, resample(torch.from_numpy(pool.wave(u)), rate, SAMPLE_RATE)) for u in pool.utterances)
+    clips = ((vars(u) | {"path": f"{u.path}@{speed:g}", "speed": round(u.speed * speed, 4)}, _int16(wave)) for u, wave in waves)
+    return _write(folder, clips, pool.folder / SOURCES if pool.sources else None)
 
 
-def _int16(wave: np.ndarray[Any, Any]) -> bytes:
-    return np.clip(np.rint(wave * 32768), -32768, 32767).astype("<i2").tobytes()
+def _int16(wave: Tensor) -> Samples:
+    return np.clip(np.rint(wave.numpy() * 32768), -32768, 32767).astype("<i2")
 
 
 def keep_sources(sources: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
@@ -141,23 +127,24 @@ def merge_pools(pools: Sequence[Pool], folder: str | os.PathLike[str]) -> Pool:
     paths = [utterance.path for pool in pools for utterance in pool.utterances]
     if not paths or len(set(paths)) != len(paths):
         raise TrainError(f"{len(pools)} pools with {len(paths)} utterances of {len(set(paths))} paths cannot be joined; each path must be there once")
+    clips = ((vars(u), pool.audio[u.start : u.start + u.samples]) for pool in pools for u in pool.utterances)
+    known = [pool.folder / SOURCES for pool in pools if pool.sources]
+    return _write(folder, clips, known[0] if known else None)
+
+
+def _write(folder: str | os.PathLike[str], clips: Iterable[tuple[Row, Samples]], sources: str | os.PathLike[str] | None) -> Pool:
+    """Write clips as a pool; where they start is added to their rows."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / INDEX) as index, replacing(folder / AUDIO) as audio:
-        start, done = 0, list[dict[str, Any]]()
-        with audio.open("wb") as file:
-            for pool in pools:
-                pool.audio.tofile(file)
-                done += [{**vars(utterance), "start": utterance.start + start} for utterance in pool.utterances]
-                start += len(pool.audio)
-        _write_index(index, done)
-    if known := [pool.folder / SOURCES for pool in pools if pool.sources]:
-        keep_sources(known[0], folder)
+        start = 0
+        with audio.open("wb") as file, index.open("w", encoding="utf-8", newline="") as table:
+            rows: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
+            rows.writeheader()
+            for row, samples in clips:
+                file.write(samples.tobytes())
+                rows.writerow({**row, "start": start, "samples": len(samples)})
+                start += len(samples)
+    if sources is not None:
+        keep_sources(sources, folder)
     return Pool(folder)
-
-
-def _write_index(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as table:
-        writer: csv.DictWriter[str] = csv.DictWriter(table, COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
