@@ -4,9 +4,19 @@ import math
 
 import torch
 
+from unitoken.audio import save_audio
 from unitoken.tokens import StreamInfo, TokenBundle, TokenizerInfo
 
 INFO = TokenizerInfo("fake", "0f", 16000, StreamInfo(640, 1, 64), StreamInfo(640, 1, 16), 2, 8, "Apache-2.0", "Apache-2.0")
+
+
+HEADER = "path\tsource\tspeaker\tlanguage\tseconds\ttranscript\textra\n"
+CLIPS = [
+    ("a.wav", "librispeech", "en", '"the cat said no', 2.0),
+    ("b.wav", "words", "ar", "[words: open]", 1.6),
+    ("c.wav", "other", "de", "", 0.15),
+]
+"""Name, source, language, transcript and seconds of the clips that `write_manifest` makes."""
 
 
 def glide(seconds, low_hz=120.0, high_hz=240.0):
@@ -40,3 +50,34 @@ class FakeTokenizer:
     def decode(self, bundle):
         self.decoded.append(bundle)
         return self.audio * (0.5 if bundle.p is None else 1) * (0.25 if bundle.g is None else 1)
+
+
+class FakeAsr:
+    """Hears more wrong words the lower the level."""
+
+    name = "fake-asr"
+
+    def __init__(self):
+        self.languages = []
+
+    def knows(self, language):
+        return language in {"en", "de", "ar"}
+
+    def transcribe(self, waveform, language):
+        self.languages.append(language)
+        return "The cat said no." if waveform.abs().max() > 0.3 else "The cat no no no no no no."
+
+
+class FakeEmbedder:
+    def embed(self, waveform):
+        return torch.tensor([1.0, 0.0]) if waveform.abs().max() > 0.3 else torch.tensor([0.6, 0.8])
+
+
+def write_manifest(folder):
+    """Write the clips of `CLIPS` and their manifest, and return its path."""
+    text = HEADER
+    for index, (name, source, language, transcript, seconds) in enumerate(CLIPS):
+        save_audio(folder / name, speech(seconds, index, 110 + 20 * index), 16000)
+        text += f"{name}\t{source}\tsp{index}\t{language}\t{seconds}\t{transcript}\tx\n"
+    (folder / "manifest.tsv").write_text(text, encoding="utf-8")
+    return folder / "manifest.tsv"

@@ -1,3 +1,4 @@
+import pickle
 import stat
 import sys
 from types import SimpleNamespace
@@ -238,6 +239,9 @@ def test_lyra_frame_by_frame(tmp_path, monkeypatch, rate, bits):
         assert torch.allclose(trip.waveform, expected)
     assert codec.roundtrip(clip[:0]).waveform.shape == (0,)
     assert codec.name == f"Lyra {rate / 1000:g}k"
+    again = pickle.loads(pickle.dumps(codec))
+    assert (again.name, again.frame_bits) == (codec.name, bits)
+    assert torch.equal(again.roundtrip(clip).waveform, codec.roundtrip(clip).waveform)
 
 
 def test_lyra_errors(tmp_path, monkeypatch):

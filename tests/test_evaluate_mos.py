@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -87,3 +88,10 @@ def test_the_published_network():
     noise = 0.03 * torch.randn(len(clip), generator=torch.Generator().manual_seed(0))
     assert 2.5 < judge.score(clip) < 4.5
     assert judge.score(clip + noise) < judge.score(clip) - 0.3
+
+
+def test_it_goes_to_another_process_as_its_path(judge):
+    again = pickle.loads(pickle.dumps(judge))
+    clip = speech(1.0)
+    assert again.session is not judge.session
+    assert again.score(clip) == judge.score(clip)

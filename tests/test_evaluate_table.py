@@ -9,8 +9,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from speechlike import FakeTokenizer, speech
-from unitoken.audio import save_audio
+from speechlike import HEADER, FakeAsr, FakeEmbedder, FakeTokenizer, write_manifest
 from unitoken.errors import AudioError, AudioFileError, ConfigError, MissingDependencyError
 from unitoken.evaluate import Original, Roundtrip, TokenizerCodec, evaluate
 from unitoken.evaluate.manifest import read_manifest
@@ -18,44 +17,10 @@ from unitoken.evaluate.pitch import load_tracker
 from unitoken.evaluate.summary import Row, summarise
 from unitoken.evaluate.words import Errors
 
-HEADER = "path\tsource\tspeaker\tlanguage\tseconds\ttranscript\textra\n"
-CLIPS = [
-    ("a.wav", "librispeech", "en", '"the cat said no', 2.0),
-    ("b.wav", "words", "ar", "[words: open]", 1.6),
-    ("c.wav", "other", "de", "", 0.15),
-]
-
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clips")
-    text = HEADER
-    for index, (name, source, language, transcript, seconds) in enumerate(CLIPS):
-        save_audio(folder / name, speech(seconds, index, 110 + 20 * index), 16000)
-        text += f"{name}\t{source}\tsp{index}\t{language}\t{seconds}\t{transcript}\tx\n"
-    (folder / "manifest.tsv").write_text(text, encoding="utf-8")
-    return folder / "manifest.tsv"
-
-
-class FakeAsr:
-    """Hears more wrong words the lower the level."""
-
-    name = "fake-asr"
-
-    def __init__(self):
-        self.languages = []
-
-    def knows(self, language):
-        return language in {"en", "de", "ar"}
-
-    def transcribe(self, waveform, language):
-        self.languages.append(language)
-        return "The cat said no." if waveform.abs().max() > 0.3 else "The cat no no no no no no."
-
-
-class FakeEmbedder:
-    def embed(self, waveform):
-        return torch.tensor([1.0, 0.0]) if waveform.abs().max() > 0.3 else torch.tensor([0.6, 0.8])
+    return write_manifest(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module")

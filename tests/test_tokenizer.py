@@ -1,6 +1,7 @@
 import dataclasses
 import io
 import json
+import pickle
 import re
 import time
 from fractions import Fraction
@@ -514,3 +515,10 @@ def test_an_hour_takes_less_than_a_minute_and_is_the_tokens_of_its_pieces(tok):
         assert torch.equal(piece.p[skipped : skipped + kept], bundle.p[first * 200 : first * 200 + kept])
     part = tok.decode(TokenBundle(bundle.s[:800], bundle.p[:800], bundle.g, 800 * HOP, tok.info))
     assert torch.equal(part[: 3 * window], waveform[: 3 * window])
+
+
+def test_another_process_gets_the_same_tokenizer(tok, bundle):
+    again = pickle.loads(pickle.dumps(tok))
+    assert (again.fingerprint, again.config, again.device) == (tok.fingerprint, tok.config, tok.device)
+    assert again.encode(clip(30001, 4), sample_rate=RATE) == bundle
+    assert torch.equal(again.decode(bundle), tok.decode(bundle))

@@ -94,6 +94,7 @@ def evaluate(
     language: Annotated[str, typer.Option("--language", metavar="CODE", help="Of clips whose manifest has none: en, de, ...")] = "",
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Take this many clips, evenly over the manifest.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads of recogniser and pitch tracker.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Clips measured at once, each in a process of its own.")] = 1,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -132,6 +133,7 @@ def evaluate(
             language=language,
             limit=limit,
             threads=threads,
+            jobs=jobs,
             journal=journal,
             progress=meter.update,
         )

@@ -3,6 +3,7 @@
 import importlib
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,18 @@ class Lyra:
             raise ConfigError(f"unknown bitrate of Lyra {bitrate}; there are: {', '.join(map(str, RATES))}")
         if missing := [name for name in FILES if not (Path(folder) / name).is_file()]:
             raise ModelError(f"{os.fspath(folder)} lacks {', '.join(missing)}; give the folder of Lyra's published networks")
+        self._made_of = os.fspath(folder), bitrate, threads
         self.frame_bits = RATES[bitrate]
         self.name = f"Lyra {bitrate / 1000:g}k"
         self._encoder, quantizer, self._decoder = (_interpreter(Path(folder) / name, threads) for name in FILES)
         self._encoder.allocate_tensors()
         self._decoder.allocate_tensors()
         self._quantize, self._dequantize = quantizer.get_signature_runner("encode"), quantizer.get_signature_runner("decode")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it was made of: the interpreters stay in their process."""
+        folder, bitrate, threads = self._made_of
+        return partial(Lyra, threads=threads), (folder, bitrate)
 
     def roundtrip(self, waveform: Tensor, clip: str = "") -> Roundtrip:
         """Encode and decode one clip, both networks starting afresh."""

@@ -82,7 +82,8 @@ V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. 
 counts as wrong at most once a clip; sums of errors over sums of lengths.
 - Texts are compared in NFKC, lower case, without punctuation save apostrophes inside words, single spaces, digits as they are.
 - S, P, used: different tokens seen, perplexity of their distribution, and that over the codebook size.
-- xRT: seconds of audio for each second of wall time, one clip at a time, after a first clip that is not counted."""
+- xRT: seconds of audio for each second of wall time, the codec given one clip at a time, after a first clip that is \
+not counted; with several jobs they share the machine."""
 
 
 def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
@@ -107,9 +108,10 @@ def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
 
 def title_line(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
     """Return what was measured, with what, in a line."""
+    jobs = f", {context['jobs']} clips at a time" if context["jobs"] > 1 else ""
     return (
         f"{context['clips']} clips, {summaries[0]['seconds']:.0f} s, of {', '.join(context['sources'])}. Recogniser: {context['asr']}. "
-        f"unitoken {context['unitoken']}, torch {context['torch']} with {context['torch_threads']} threads, {context['machine']}."
+        f"unitoken {context['unitoken']}, torch {context['torch']} with {context['torch_threads']} threads, {context['machine']}{jobs}."
     )
 
 

@@ -5,6 +5,8 @@ The network is the published ONNX file (`model_v8.onnx`); it is not part of this
 
 import math
 import os
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,8 +45,14 @@ class Dnsmos:
         inputs = [(each.name, list(each.shape)[1:]) for each in self.session.get_inputs()]
         if inputs != [("input_1", [FRAMES, BANDS])]:
             raise ModelError(f"{os.fspath(path)} takes {inputs}, not the log-mel that DNSMOS P.808 takes; give the path of model_v8.onnx")
+        self._made_of = os.fspath(path), threads
         self.window = torch.hann_window(N_FFT)
         self.filters = _filters()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it was made of: the network's session stays in its process."""
+        path, threads = self._made_of
+        return partial(Dnsmos, threads=threads), (path,)
 
     def score(self, waveform: Tensor) -> float | None:
         """Return the score, about 1 to 5: the mean over windows of 9.01 s, one a second; None for digital silence or no samples.
