@@ -102,8 +102,9 @@ class Hearer:
     def __init__(self):
         self.given = []
 
-    def encode(self, audio, *, sample_rate):
-        return tokenizer().encode(audio, sample_rate=sample_rate)
+    def encode(self, audio, *, sample_rate, latents=False):
+        self.heard = audio
+        return tokenizer().encode(audio, sample_rate=sample_rate, latents=latents)
 
     def encode_global(self, audio, *, sample_rate):
         self.given.append([len(clip) for clip in audio])
@@ -111,8 +112,10 @@ class Hearer:
         self.hum = joined if len(joined) > 40000 else torch.randn(40000)
         return self.encode(joined, sample_rate=sample_rate).g
 
-    def decode(self, bundle):
-        return self.hum
+    def decode(self, bundle, *, quantized_g=True):
+        if bundle.latents is None:
+            return self.hum
+        return self.heard if not quantized_g else self.heard * torch.cos(0.04 * torch.arange(len(self.heard)))  # 100 Hz lower
 
 
 class Peak:
@@ -130,7 +133,20 @@ def test_longer_references_and_more_of_them():
     speakers = [Speaker("a", [tone(100), tone(100), tone(100), tone(100)]), Speaker("b", [tone(220), tone(220)])]
     hearer = Hearer()
     found = by_reference(hearer, speakers, speech(0.5), Peak())
-    assert {name: count for name, (_, count) in found.items()} == {"1 s": 2, "2 s": 2, "3 s": 2, "5 s": 1, "1 clips": 2, "2 clips": 2, "4 clips": 1}
+    assert {name: count for name, (_, count) in found.items()} == {
+        "1 s": 2,
+        "2 s": 2,
+        "3 s": 2,
+        "5 s": 1,
+        "1 clips": 2,
+        "2 clips": 2,
+        "4 clips": 1,
+    } | {
+        "all": 2,
+        "all, not quantized": 2,
+    }
+    assert found["all, not quantized"][0] == pytest.approx(1, abs=1e-3)
+    assert found["all"][0] < 0.95
     assert found["3 s"][0] == found["4 clips"][0] == pytest.approx(1, abs=1e-3)
     assert found["1 s"][0] < 0.9
     assert hearer.given[:4] == [[16000], [32000], [48000], [80000]]

@@ -165,3 +165,17 @@ def test_tokens_do_not_depend_on_the_shape_around_them(kind):
 
 def test_weights_are_the_codebooks_and_fsq_has_none():
     assert {kind: list(built(kind).state_dict()) for kind in CONFIGS} == {"vq": ["codebook"], "rvq": ["codebook"], "gumbel": ["codebook"], "fsq": []}
+
+
+@KINDS
+def test_unquantized_latents_are_what_codewords_come_near_to(kind):
+    """FSQ keeps within its outermost levels and would round to the nearest one; the others keep the latent."""
+    quantizer, latent = built(kind), noise(200, 6)
+    free = quantizer.unquantized(latent)
+    if kind == "fsq":
+        steps = 2 / (quantizer.levels.repeat(2) - 1)
+        assert free.abs().max() == 1
+        assert ((free - quantizer.quantize(latent)[1]).abs() <= steps / 2 + 1e-6).all()
+        assert len(free.unique(dim=0)) == 200
+    else:
+        assert torch.equal(free, latent)

@@ -522,3 +522,19 @@ def test_another_process_gets_the_same_tokenizer(tok, bundle):
     assert (again.fingerprint, again.config, again.device) == (tok.fingerprint, tok.config, tok.device)
     assert again.encode(clip(30001, 4), sample_rate=RATE) == bundle
     assert torch.equal(again.decode(bundle), tok.decode(bundle))
+
+
+def test_a_voice_that_is_not_quantized(tok):
+    bundle = tok.encode(clip(30001, 4), sample_rate=RATE, latents=True)
+    free, quantized = tok.decode(bundle, quantized_g=False), tok.decode(bundle)
+    assert free.shape == quantized.shape
+    assert 0 < (free - quantized).abs().max() < 1
+    levels = torch.tensor(tok.config.global_.quantizer.levels).repeat(len(bundle.g))
+    codewords = tok.codewords("g")[torch.arange(len(bundle.g)), bundle.g].flatten()
+    centred = bundle.replace(latents={"g": torch.atanh(codewords * (levels - 1) / (levels - 1e-3))})  # what lies in the middle of its cells
+    torch.testing.assert_close(tok.decode([centred, centred], quantized_g=False)[1], quantized, rtol=0, atol=1e-4)
+    dim = len(bundle.latents["g"])
+    with refused(TokenError, f"quantized_g=False needs the bundle's latent of g, ({dim},), got none; encode with latents=True"):
+        tok.decode(tok.encode(SECOND, sample_rate=RATE), quantized_g=False)
+    with refused(TokenError, f"got one of the shape ({dim - 1},)"):
+        tok.decode(bundle.replace(latents={"g": torch.zeros(dim - 1)}), quantized_g=False)

@@ -127,25 +127,29 @@ class Tokenizer:
             return global_tokens(self._codec, [part for part in parts if part is not None])[0]
 
     @overload
-    def decode(self, bundle: TokenBundle, *, force: bool = False) -> Tensor: ...
+    def decode(self, bundle: TokenBundle, *, force: bool = False, quantized_g: bool = True) -> Tensor: ...
     @overload
-    def decode(self, bundle: Sequence[TokenBundle], *, force: bool = False) -> list[Tensor]: ...
+    def decode(self, bundle: Sequence[TokenBundle], *, force: bool = False, quantized_g: bool = True) -> list[Tensor]: ...
 
-    def decode(self, bundle: TokenBundle | Sequence[TokenBundle], *, force: bool = False) -> Tensor | list[Tensor]:
+    def decode(self, bundle: TokenBundle | Sequence[TokenBundle], *, force: bool = False, quantized_g: bool = True) -> Tensor | list[Tensor]:
         """Decode one bundle, or a list of bundles.
 
         Args:
             bundle: tokens; `g` and `p` may be None, then learnt null inputs take their place.
             force: decode bundles of another tokenizer too, if the shapes of their streams are the same.
+            quantized_g: False takes the voice from `bundle.latents["g"]` (`encode(..., latents=True)`) instead of `g`: what it is before 160
+                bits are made of it.
 
         Returns:
             float32 `(num_samples,)` on the CPU at `tok.sample_rate`, about [-1, 1], or a list of these in the order of the input.
 
         Raises:
-            TokenError: if a bundle was made by another tokenizer, or its tokens were changed in place to some that cannot be.
+            TokenError: if a bundle is another tokenizer's, its tokens were changed to some that cannot be, or it lacks the latent asked for.
         """
         bundles: list[TokenBundle] = _items(bundle)
         clips = [self._tokens(item, force) for item in bundles]
+        if not quantized_g:
+            clips = [replace(clip, g=self._voice(item)) for clip, item in zip(clips, bundles, strict=True)]
         with _one_arithmetic(self._device):
             waveforms = decode_clips(self._codec, clips)
         return waveforms if isinstance(bundle, (list, tuple)) else waveforms[0]
@@ -227,6 +231,15 @@ class Tokenizer:
             code_licence=config.code_licence,
             weights_licence=config.weights_licence,
         )
+
+    def _voice(self, bundle: TokenBundle) -> Tensor:
+        """Return the vector that a bundle's global tokens stand for, float32 `(dim,)`, from its latents."""
+        latent, dim = (bundle.latents or {}).get("g"), self.config.global_.quantizer.dim
+        if latent is None or latent.shape != (dim,):
+            given = "none" if latent is None else f"one of the shape {tuple(latent.shape)}"
+            raise TokenError(f"quantized_g=False needs the bundle's latent of g, ({dim},), got {given}; encode with latents=True")
+        with torch.no_grad():
+            return self._codec.quantizer_g.unquantized(latent.to(self._device)).cpu()
 
     def __repr__(self) -> str:
         """Return the model's name, rates and device."""

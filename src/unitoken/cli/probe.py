@@ -170,7 +170,7 @@ def reference(
     output: Output = None,
     force: Force = False,
 ) -> None:
-    """Decode one sentence in every speaker's voice, G heard from references of several lengths and numbers."""
+    """Decode one sentence in every speaker's voice, G heard from references of several lengths and numbers, and not quantized."""
     _free(output, force)
     tokenizer, embedder = load_tokenizer(model, revision, device), measuring.SpeakerEmbedder(speakers)
     by_speaker = dict[str, list[Any]]()

@@ -19,16 +19,16 @@ COUNTS = (1, 2, 4)
 class Voice(Protocol):
     """What is measured: a tokenizer that takes one reference or several."""
 
-    def encode(self, audio: Tensor, /, *, sample_rate: int) -> TokenBundle:
-        """Return a bundle of float32 `(samples,)`."""
+    def encode(self, audio: Tensor, /, *, sample_rate: int, latents: bool = False) -> TokenBundle:
+        """Return a bundle of float32 `(samples,)`, with what its tokens were before quantization if asked for."""
         ...
 
     def encode_global(self, audio: Any, /, *, sample_rate: int) -> Tensor:
         """Return the global tokens of one voice from a list of references."""
         ...
 
-    def decode(self, bundle: TokenBundle, /) -> Tensor:
-        """Return float32 `(samples,)`."""
+    def decode(self, bundle: TokenBundle, /, *, quantized_g: bool = True) -> Tensor:
+        """Return float32 `(samples,)`, in the voice of `g` or of its latent before quantization."""
         ...
 
 
@@ -57,7 +57,8 @@ def by_reference(tokenizer: Voice, speakers: Sequence[Speaker], carrier: Tensor,
         embedder: of voices.
 
     Returns:
-        `N s` for references of that length and `N clips` for that many whole ones -> mean cosine, and how many speakers it is the mean of.
+        `N s` for references of that length, `N clips` for that many whole ones and, for all clips of the speaker joined, `all` and `all, not
+        quantized` -> mean cosine, and how many speakers it is the mean of.
 
     Raises:
         ConfigError: without speakers.
@@ -65,7 +66,8 @@ def by_reference(tokenizer: Voice, speakers: Sequence[Speaker], carrier: Tensor,
     if not speakers:
         raise ConfigError("no speakers to measure; give one or more with clips")
     bundle = tokenizer.encode(carrier, sample_rate=SAMPLE_RATE)
-    rows: dict[str, list[float]] = {f"{seconds} s": [] for seconds in SECONDS} | {f"{count} clips": [] for count in COUNTS}
+    lengths, counts = ({f"{seconds} s": list[float]() for seconds in SECONDS}, {f"{count} clips": list[float]() for count in COUNTS})
+    rows = {**lengths, **counts, "all": list[float](), "all, not quantized": list[float]()}
     for speaker in speakers:
         voice = torch.nn.functional.normalize(torch.stack([embedder.embed(clip) for clip in speaker.clips]).mean(0), dim=0)
         joined = torch.cat(list(speaker.clips))
@@ -74,4 +76,8 @@ def by_reference(tokenizer: Voice, speakers: Sequence[Speaker], carrier: Tensor,
         for name, references in given.items():
             g = tokenizer.encode_global(references, sample_rate=SAMPLE_RATE)
             rows[name].append(float(embedder.embed(tokenizer.decode(bundle.replace(g=g))) @ voice))
+        heard = tokenizer.encode(joined, sample_rate=SAMPLE_RATE, latents=True)
+        converted = bundle.replace(g=heard.g, latents=heard.latents)
+        for name, quantized in (("all", True), ("all, not quantized", False)):
+            rows[name].append(float(embedder.embed(tokenizer.decode(converted, quantized_g=quantized)) @ voice))
     return {name: (sum(values) / len(values), len(values)) for name, values in rows.items() if values}

@@ -98,7 +98,7 @@ class Codec(nn.Module):
         Args:
             s: int64 `(batch, frames of S, codebooks)`, any token where the clip has none.
             p: int64 `(batch, frames of P, codebooks)`, covering the same samples; None for the learnt null input.
-            g: int64 `(batch, num_g)`; None for the learnt null condition.
+            g: int64 `(batch, num_g)`, or the vector that they stand for, float32 `(batch, dim)`; None for the learnt null condition.
             valid: int64 `(batch, 2)`: where in the row, in samples, the tokens start and end; see `mask`. The start is at a multiple of `config.hop`.
             skip: frames of `config.hop` samples at the row's start that are there for the phase of what follows, and are not decoded.
 
@@ -106,7 +106,8 @@ class Codec(nn.Module):
             float32 `(batch, samples)`: of all but the first and last `EDGE` decoder frames of what is decoded.
         """
         decoder, hop = self.decoder, self.config.decoder.hop
-        condition = decoder.conditioning(None if g is None else self.quantizer_g.dequantize(g), len(s))
+        voice = self.quantizer_g.dequantize(g) if g is not None and not g.is_floating_point() else g
+        condition = decoder.conditioning(voice, len(s))
         codewords = self.quantizer_s.dequantize(s)
         if p is None:
             rest = decoder.null_p.expand(len(s), -(-s.shape[1] * self.config.hop_s // self.config.hop_p), -1)
@@ -114,8 +115,8 @@ class Codec(nn.Module):
             rest = self.quantizer_p.dequantize(p)
         frames, fine = s.shape[1] * decoder.factor_s, skip * self.config.hop // hop
         mask = self.mask(valid, frames, hop)
-        log_f0, voice = decoder.pitch(codewords, rest, mask, condition)
-        source = make_source(self.config, log_f0, torch.sigmoid(voice), mask, -valid[:, 0] // hop)
+        log_f0, voiced = decoder.pitch(codewords, rest, mask, condition)
+        source = make_source(self.config, log_f0, torch.sigmoid(voiced), mask, -valid[:, 0] // hop)
         skip_s, skip_p = (skip * self.config.hop // each for each in (self.config.hop_s, self.config.hop_p))
         local = decoder.local(codewords[:, skip_s:], rest[:, skip_p:], mask[:, fine:])
         edge = torch.tensor([-EDGE * hop, EDGE * hop], device=valid.device)

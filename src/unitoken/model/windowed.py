@@ -151,7 +151,7 @@ class Tokens:
     Attributes:
         s: int64 `(frames of S, codebooks)`.
         p: int64 `(frames of P, codebooks)`, or None.
-        g: int64 `(num_g,)`, or None.
+        g: int64 `(num_g,)`, or the vector that they stand for, float32 `(dim,)`; or None. Of one kind in all clips of a call.
         samples: length of the waveform.
     """
 

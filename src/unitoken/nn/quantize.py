@@ -24,6 +24,10 @@ class Quantizer(Protocol):
         """Return the codewords, float32 `(..., dim)`, of tokens `(..., codebooks)`."""
         ...
 
+    def unquantized(self, latent: Tensor) -> Tensor:
+        """Return what the codewords of a latent `(..., dim)` stand for, float32 `(..., dim)`: as if there were infinitely many of them."""
+        ...
+
     def codewords(self) -> Tensor:
         """Return every codebook, float32 `(codebooks, codebook_size, dim of one codeword)`."""
         ...
@@ -64,6 +68,10 @@ class VectorQuantizer(nn.Module):
         """See `Quantizer.dequantize`."""
         return self.codebook[tokens[..., 0]]
 
+    def unquantized(self, latent: Tensor) -> Tensor:
+        """See `Quantizer.unquantized`: the latent itself."""
+        return latent.float()
+
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
         return self.codebook[None]
@@ -99,6 +107,10 @@ class ResidualQuantizer(nn.Module):
             total = total + self.codebook[level][tokens[..., level]]
         return total
 
+    def unquantized(self, latent: Tensor) -> Tensor:
+        """See `Quantizer.unquantized`: the latent itself."""
+        return latent.float()
+
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
         return self.codebook
@@ -133,6 +145,10 @@ class GumbelQuantizer(nn.Module):
     def dequantize(self, tokens: Tensor) -> Tensor:
         """See `Quantizer.dequantize`."""
         return torch.cat([self.codebook[i][tokens[..., i]] for i in range(self.config.num_codebooks)], -1)
+
+    def unquantized(self, latent: Tensor) -> Tensor:
+        """See `Quantizer.unquantized`: the latent itself."""
+        return latent.float()
 
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
@@ -174,6 +190,10 @@ class FiniteScalarQuantizer(nn.Module):
     def dequantize(self, tokens: Tensor) -> Tensor:
         """See `Quantizer.dequantize`."""
         return self.unit((tokens.unsqueeze(-1) // self.place % self.levels).float())
+
+    def unquantized(self, latent: Tensor) -> Tensor:
+        """See `Quantizer.unquantized`: bounded but not rounded, within the outermost levels."""
+        return self.unit(self.bound(latent)).clamp(-1, 1)
 
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
