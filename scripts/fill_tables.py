@@ -1,8 +1,9 @@
 """Put measured tables where README and the model card keep them, and the packaged model's fingerprint into the card.
 
-usage: python scripts/fill_tables.py QUALITY.md STREAMS.md    (reports of the commands that stand above the tables)
+usage: python scripts/fill_tables.py REPORT.md    (what the command above the tables saves)
 
-A table stands below a comment `<!-- quality table: COMMAND -->`, `stream table` or `source table`; the words around it are left to people.
+A table stands below a comment `<!-- quality table: COMMAND -->` (codecs), `source table` (codecs, words by source) or `stream table` (the tokenizer
+whole and with a stream changed); the words around it are left to people.
 """
 
 import re
@@ -39,10 +40,27 @@ def filled(text, kinds):
     return "\n".join(lines) + "\n"
 
 
-quality, streams = (tables(Path(name)) for name in sys.argv[1:3])
+def rows(table, wanted):
+    """Return a table with the rows of some codecs only, and without columns that none of them fills."""
+    cells = [line.strip("| ").split(" | ") for line in table]
+    kept = cells[:2] + [row for row in cells[2:] if wanted(row[0])]
+    columns = [index for index in range(len(kept[0])) if any(row[index] != "-" for row in kept[2:])]
+    return ["| " + " | ".join(row[index] for index in columns) + " |" for row in kept]
+
+
+def is_codec(name):
+    return not is_tokenizer(name) or name == "unitoken S+G+P"
+
+
+def is_tokenizer(name):
+    return name.startswith("unitoken ")
+
+
+figures, sources = tables(Path(sys.argv[1]))[:2]
+kinds = {"quality": rows(figures, is_codec), "stream": rows(figures, is_tokenizer), "source": rows(sources, is_codec)}
 fingerprint = Tokenizer.from_pretrained().fingerprint
 for path in (ROOT / "README.md", CARD):
-    text = filled(path.read_text(encoding="utf-8"), {"quality": quality[0], "stream": streams[0], "source": quality[1]})
+    text = filled(path.read_text(encoding="utf-8"), kinds)
     text = re.sub(r"\| fingerprint \| `\w+` \|", f"| fingerprint | `{fingerprint}` |", text)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
