@@ -33,7 +33,7 @@ def call(tmp_path):
 
     def run(*arguments, code=0):
         done = subprocess.run(
-            ["bash", SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=100
+            ["bash", SCRIPT, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False, timeout=300
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -112,7 +112,7 @@ app()
     with HubServer() as running:
         commits = [running.publish("org/name", path) for path in folders]
         environment |= {"HF_ENDPOINT": running.url, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run([sys.executable, "-c", script, *commits], capture_output=True, text=True, env=environment, check=False, timeout=120)
+        done = subprocess.run([sys.executable, "-c", script, *commits], capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     new, old, cached, *facts = done.stdout.splitlines()
     assert [old, cached, new] == [fingerprints[0], fingerprints[0], fingerprints[1]]
@@ -345,7 +345,7 @@ hub.WEIGHTS_ROOT = pathlib.Path({str(packaged)!r})
 socket.socket = None
 print(hub.load_stored().fingerprint, hub.load_stored({str(packaged / "small-1")!r}).fingerprint, "huggingface_hub" in sys.modules)
 """
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=300)
     fingerprint = hub.load_stored().fingerprint
     assert (result.stdout.split(), result.stderr) == ([fingerprint, fingerprint, "False"], "")
 

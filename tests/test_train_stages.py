@@ -512,7 +512,7 @@ def test_two_processes_end_with_equal_weights(data, tmp_path):
     script = Path(__file__).with_name("train_two.py")
     folders = [str(path) for path in (pool.folder, *(pool.folder.with_name(name) for name in ("tokens", "pitch", "features")), tmp_path)]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), *folders]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     seen = [json.loads((tmp_path / f"seen-{rank}.json").read_text()) for rank in range(2)]
     assert len(seen[0]) == 16
