@@ -1,9 +1,9 @@
 """Put measured tables where README and the model card keep them, and the packaged model's fingerprint into the card.
 
-usage: python scripts/fill_tables.py REPORT.md    (what the command above the tables saves)
+usage: python scripts/fill_tables.py REPORT.md    (what a command above the tables saves with --output)
 
-A table stands below a comment `<!-- quality table: COMMAND -->` (codecs), `source table` (codecs, words by source) or `stream table` (the tokenizer
-whole and with a stream changed); the words around it are left to people.
+A table stands below a comment `<!-- quality table: COMMAND -->` or `source table` (codecs; filled from a report that has the originals) or `stream
+table` (the tokenizer whole and with a stream changed; filled from a report that has both). One report may fill all; words are left to people.
 """
 
 import re
@@ -57,7 +57,11 @@ def is_tokenizer(name):
 
 
 figures, sources = tables(Path(sys.argv[1]))[:2]
-kinds = {"quality": rows(figures, is_codec), "stream": rows(figures, is_tokenizer), "source": rows(sources, is_codec)}
+names, kinds = [line.strip("| ").split(" | ")[0] for line in figures[2:]], {}
+if "original" in names:
+    kinds |= {"quality": rows(figures, is_codec), "source": rows(sources, is_codec)}
+if "unitoken S+G+P" in names and sum(map(is_tokenizer, names)) > 1:
+    kinds["stream"] = rows(figures, is_tokenizer)
 fingerprint = Tokenizer.from_pretrained().fingerprint
 for path in (ROOT / "README.md", CARD):
     text = filled(path.read_text(encoding="utf-8"), kinds)

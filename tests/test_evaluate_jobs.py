@@ -64,7 +64,7 @@ def test_what_other_processes_have_done_is_kept_when_one_fails(manifest, tmp_pat
 
 
 def test_a_job_that_is_killed_is_no_mystery(manifest):
-    with pytest.raises(UnitokenError, match="a process that measured clips was killed, perhaps for want of memory; take fewer jobs"):
+    with pytest.raises(UnitokenError, match="ended early; if it was killed for want of memory take fewer jobs, if a script"):
         evaluate(manifest, [Failing("b.wav", kill=True)], metrics=["codebooks"], jobs=2)
 
 

@@ -133,18 +133,8 @@ def test_longer_references_and_more_of_them():
     speakers = [Speaker("a", [tone(100), tone(100), tone(100), tone(100)]), Speaker("b", [tone(220), tone(220)])]
     hearer = Hearer()
     found = by_reference(hearer, speakers, speech(0.5), Peak())
-    assert {name: count for name, (_, count) in found.items()} == {
-        "1 s": 2,
-        "2 s": 2,
-        "3 s": 2,
-        "5 s": 1,
-        "1 clips": 2,
-        "2 clips": 2,
-        "4 clips": 1,
-    } | {
-        "all": 2,
-        "all, not quantized": 2,
-    }
+    counts = {"1 s": 2, "2 s": 2, "3 s": 2, "5 s": 1, "1 clips": 2, "2 clips": 2, "4 clips": 1, "all": 2, "all, not quantized": 2}
+    assert {name: count for name, (_, count) in found.items()} == counts
     assert found["all, not quantized"][0] == pytest.approx(1, abs=1e-3)
     assert found["all"][0] < 0.95
     assert found["3 s"][0] == found["4 clips"][0] == pytest.approx(1, abs=1e-3)

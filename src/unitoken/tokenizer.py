@@ -137,8 +137,8 @@ class Tokenizer:
         Args:
             bundle: tokens; `g` and `p` may be None, then learnt null inputs take their place.
             force: decode bundles of another tokenizer too, if the shapes of their streams are the same.
-            quantized_g: False takes the voice from `bundle.latents["g"]` (`encode(..., latents=True)`) instead of `g`: what it is before 160
-                bits are made of it.
+            quantized_g: False takes the voice from `bundle.latents["g"]` (`encode(..., latents=True)`) instead of `g`: as it is before it is
+                quantized.
 
         Returns:
             float32 `(num_samples,)` on the CPU at `tok.sample_rate`, about [-1, 1], or a list of these in the order of the input.
@@ -232,15 +232,6 @@ class Tokenizer:
             weights_licence=config.weights_licence,
         )
 
-    def _voice(self, bundle: TokenBundle) -> Tensor:
-        """Return the vector that a bundle's global tokens stand for, float32 `(dim,)`, from its latents."""
-        latent, dim = (bundle.latents or {}).get("g"), self.config.global_.quantizer.dim
-        if latent is None or latent.shape != (dim,):
-            given = "none" if latent is None else f"one of the shape {tuple(latent.shape)}"
-            raise TokenError(f"quantized_g=False needs the bundle's latent of g, ({dim},), got {given}; encode with latents=True")
-        with torch.no_grad():
-            return self._codec.quantizer_g.unquantized(latent.to(self._device)).cpu()
-
     def __repr__(self) -> str:
         """Return the model's name, rates and device."""
         return (
@@ -282,6 +273,15 @@ class Tokenizer:
         s = bundle.s.view(len(bundle.s), ours.s.num_codebooks)
         p = None if bundle.p is None else bundle.p.view(len(bundle.p), ours.p.num_codebooks)
         return Tokens(s, p, bundle.g, bundle.num_samples)
+
+    def _voice(self, bundle: TokenBundle) -> Tensor:
+        """Return the vector that a bundle's global tokens stand for, float32 `(dim,)`, from its latents."""
+        latent, dim = (bundle.latents or {}).get("g"), self.config.global_.quantizer.dim
+        if latent is None or latent.shape != (dim,):
+            given = "none" if latent is None else f"one of the shape {tuple(latent.shape)}"
+            raise TokenError(f"quantized_g=False needs the bundle's latent of g, ({dim},), got {given}; encode with latents=True")
+        with torch.no_grad():
+            return self._codec.quantizer_g.unquantized(latent.to(self._device)).cpu()
 
 
 @contextmanager

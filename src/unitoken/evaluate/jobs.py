@@ -25,13 +25,13 @@ def measure_clips(clips: Sequence[Clip], bench: Bench, setup: Setup, jobs: int) 
 
     Args:
         clips: what to measure.
-        bench: measures them where `jobs` is 1.
+        bench: measures them where `jobs` is 1, or there is one clip only.
         setup: what it was built from.
         jobs: processes.
 
     Raises:
         ConfigError: if the setup cannot be handed to other processes.
-        UnitokenError: if one of them was killed; and whatever measuring raises.
+        UnitokenError: if one of them ended before its work; and whatever measuring raises.
     """
     if jobs == 1 or len(clips) < 2:
         yield from ((clip, bench.measure(clip)) for clip in clips)
@@ -43,7 +43,10 @@ def measure_clips(clips: Sequence[Clip], bench: Bench, setup: Setup, jobs: int) 
         for future in as_completed(running):
             yield running[future], future.result()
     except BrokenProcessPool as error:
-        raise UnitokenError("a process that measured clips was killed, perhaps for want of memory; take fewer jobs") from error
+        raise UnitokenError(
+            "a process that measured clips ended early; if it was killed for want of memory take fewer jobs, "
+            "if a script asked for several put its calls under if __name__ == '__main__'"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 

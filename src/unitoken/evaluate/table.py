@@ -66,7 +66,7 @@ def evaluate(
             and judges that cannot be handed to other processes.
         AudioError: if a clip cannot be read, or a codec returns samples of another number, or samples that are not finite.
         MissingDependencyError: if a package of the extra `[evaluate]` is missing for a metric asked for by name.
-        UnitokenError: if the process of a job was killed.
+        UnitokenError: if the process of a job ended before its work.
     """
     names = [codec.name for codec in codecs]
     if not names or len(set(names)) < len(names):
