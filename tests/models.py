@@ -5,7 +5,8 @@ import functools
 
 import torch
 
-from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, StreamConfig
+from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, SemanticConfig, StreamConfig
+from unitoken.encoder_config import FrontEndConfig, TransformerConfig
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
 from unitoken.presets import preset
@@ -31,6 +32,12 @@ VARIANTS: dict[str, CodecConfig] = {
     "tiny": TINY,
     "lookahead 0": with_lookahead(0),
     "lookahead 2": with_lookahead(2),
+    # S from attention to two frames before and after, twice, behind a front end of its own
+    "transformer": dataclasses.replace(
+        TINY,
+        semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24)), QuantizerConfig("vq", 16, 1, 64)),
+        p_hears_s=1,
+    ),
     "p hears s": dataclasses.replace(TINY, p_hears_s=1),
     # P at 12.5 Hz from four stages, two RVQ codebooks for S
     "slow p": dataclasses.replace(
@@ -41,7 +48,7 @@ VARIANTS: dict[str, CodecConfig] = {
     # S at 12.5 Hz in three Gumbel codebooks, P at 50 Hz in two FSQ codebooks
     "slow s": dataclasses.replace(
         TINY,
-        semantic=StreamConfig(EncoderConfig((16, 16, 24, 24), (1, 1, 1, 1), 3, 2), QuantizerConfig("gumbel", 12, 3, 16)),
+        semantic=SemanticConfig(EncoderConfig((16, 16, 24, 24), (1, 1, 1, 1), 3, 2), QuantizerConfig("gumbel", 12, 3, 16)),
         residual=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 8, 2, 1000, (8, 5, 5, 5))),
     ),
 }

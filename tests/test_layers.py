@@ -13,7 +13,7 @@ SOURCE = Path(unitoken.__file__).parent
 LAYERS = [  # low to high; modules of one line do not import each other
     "errors _version",
     "files units strict_json",
-    "resample waveform",
+    "resample waveform encoder_config",
     "audio config token_info",
     "presets utok",
     "tokens nn",

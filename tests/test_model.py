@@ -1,17 +1,24 @@
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
-from unitoken.config import EncoderConfig
+from unitoken.config import GridConfig
+from unitoken.encoder_config import EncoderConfig, TransformerConfig
+from unitoken.errors import ConfigError
 from unitoken.model import windowed
 from unitoken.model.codec import Codec, Latents
 from unitoken.model.decoder import EDGE
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
+from unitoken.model.transformer import TransformerEncoder
 from unitoken.model.windowed import Tokens, decode_clips, encode_clips
 from unitoken.presets import preset
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+SHIFTED = pytest.mark.parametrize("config", [config for name, config in VARIANTS.items() if name != "transformer"])
+"""Configurations whose frames do not depend on where in a row a clip begins; a transformer counts positions from there."""
 STREAMS = {"s": "semantic", "p": "residual", "g": "global_encoder"}
 
 
@@ -26,12 +33,14 @@ def encoded(made, waveform):
 
 def reach(made, stream):
     """Return hop and receptive field of one stream's frame, in samples, from its encoder's own context."""
-    front, encoder = made.config.front_end, getattr(made, STREAMS[stream])
+    encoder = getattr(made, STREAMS[stream])
+    front = made.config.front_end_s if stream == "s" else made.config.front_end
+    beside = (front.window - front.hop) // 2
     hop, context = front.hop * encoder.config.stride, encoder.context
     if stream == "p" and made.config.p_hears_s:  # through S's tokens
-        own, stride = made.semantic.context, encoder.config.stride
-        context = Context(encoder.side_context.past * stride + own.past, encoder.side_context.future * stride + own.future)
-    return hop, Context(context.past * front.hop + 240, context.future * front.hop + 240)
+        own = reach(made, "s")[1]
+        return hop, Context(encoder.side_context.past * hop + own.past, encoder.side_context.future * hop + own.future)
+    return hop, Context(context.past * front.hop + beside, context.future * front.hop + beside)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -153,7 +162,7 @@ def test_a_sample_depends_on_the_decoder_context_and_on_nothing_else(config):
         assert not torch.equal(decoded(made, changed, p, g, frames)[kept], expected)
 
 
-@CONFIGS
+@SHIFTED
 def test_padding_around_a_clip_changes_nothing(config):
     made = codec(config)
     samples, before, after = 10 * config.hop - 123, 3 * config.hop, 5 * config.hop
@@ -179,7 +188,7 @@ def test_what_lies_beyond_a_clip_in_its_row_does_not_reach_its_tokens(config):
         assert torch.equal(getattr(one, stream)[:, :frames], getattr(other, stream)[:, :frames])
 
 
-@CONFIGS
+@SHIFTED
 def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
     made = codec(config)
     frames = 450
@@ -189,6 +198,43 @@ def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
     torch.testing.assert_close(pieced.p_latent, alone.p[0], rtol=0, atol=1e-4)
     pooled = made.pooling.pooled(made.global_statistics(alone.g, torch.ones(1, alone.g.shape[1], 1)))
     torch.testing.assert_close(made.pooling.pooled(pieced.statistics), pooled, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [130, 250, 450])
+def test_a_transformer_counts_positions_from_the_beginning_of_a_window(frames):
+    """A window is what one pass over a row gives that begins as far before it, whatever comes behind."""
+    made = codec(VARIANTS["transformer"])
+    config, before = made.config, made.encode_context_frames.past
+    x = clip(frames * config.hop)
+    (pieced,) = encode_clips(made, [x])
+    for start in range(0, frames, config.grid.core):
+        count, first = min(config.grid.core, frames - start), (start - before) * config.hop
+        row = F.pad(x, (max(0, -first), 7 * config.hop))[max(0, first) :]
+        alone = made.latents(row[None], torch.tensor([[-first, len(x) - first]]))
+        torch.testing.assert_close(pieced.s_latent[start:][:count], alone.s[0, before:][:count], rtol=0, atol=1e-5)
+    if frames > 250:
+        whole_row = encoded(made, x).s[0]
+        assert (pieced.s_latent - whole_row).abs().max() > 1e-3
+
+
+def test_a_transformer_hears_positions_from_anywhere_in_training_only():
+    encoder = TransformerEncoder(TransformerConfig(16, 2, (24,), 2), 4)
+    features, mask = torch.randn(3, 40, 80), torch.ones(3, 10, 1)
+    assert torch.equal(encoder.eval()(features, mask), encoder(features, mask))
+    torch.manual_seed(0)
+    assert not torch.equal(encoder.train()(features, mask), encoder(features, mask))
+    still = encoder(torch.randn(1, 40, 80).expand(3, -1, -1), mask)
+    assert not torch.allclose(still[0], still[1], atol=1e-4)
+
+
+def test_a_transformer_has_positions_for_30_s_and_says_so():
+    config = VARIANTS["transformer"]
+    with pytest.raises(ConfigError, match="has 750 positions, a piece has 1012 frames; make it, or the grid's core, smaller"):
+        Codec(dataclasses.replace(config, grid=GridConfig(1000, 50)))
+    encoder = TransformerEncoder(TransformerConfig(16, 2, (24,), 2), 4)
+    with pytest.raises(ConfigError, match="a piece has 751 frames"):
+        encoder(torch.zeros(1, 3004, 80), torch.ones(1, 751, 1))
+    assert encoder(torch.zeros(1, 3000, 80), torch.ones(1, 750, 1)).shape == (1, 750, 4)
 
 
 @pytest.mark.parametrize("missing", ["", "p", "g", "pg"])

@@ -7,37 +7,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from .encoder_config import EncoderConfig, FrontEndConfig, TransformerConfig
 from .errors import ConfigError
 from .strict_json import build
 from .units import bits_for, frame_rate
 
 QuantizerKind = Literal["vq", "fsq", "rvq", "gumbel"]
-
-
-@dataclass(frozen=True)
-class FrontEndConfig:
-    """Log-mel front end, shared by the three encoders.
-
-    Attributes:
-        window: samples of the Hann window (40 ms).
-        n_fft: FFT size, at least the window.
-        hop: samples between STFT frames (10 ms).
-        mels: bands on the Slaney mel scale, 0 to half the sample rate.
-        floor: added to the mel magnitude before the logarithm; magnitudes are of a window of unit sum, so 1 is full scale.
-    """
-
-    window: int = 640
-    n_fft: int = 640
-    hop: int = 160
-    mels: int = 128
-    floor: float = 1e-4
-
-    def __post_init__(self) -> None:
-        """Check that the parts fit together."""
-        if not 1 <= self.hop <= self.window <= self.n_fft:
-            raise ConfigError(f"the front end needs 1 <= hop <= window <= n_fft, got hop {self.hop}, window {self.window} and n_fft {self.n_fft}")
-        if self.mels < 1 or not self.floor > 0:
-            raise ConfigError(f"the front end needs mels >= 1 and a floor above 0, got {self.mels} and {self.floor}")
 
 
 @dataclass(frozen=True)
@@ -80,39 +55,11 @@ class QuantizerConfig:
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """A stack of ConvNeXt blocks that halves the frame rate between stages.
+class SemanticConfig:
+    """The encoder of S, of either kind, and its quantizer."""
 
-    Attributes:
-        dims: channels of each stage; stage 0 runs at the front end's rate, each later one at half the rate before.
-        blocks: blocks of each stage.
-        kernel: frames of each depthwise convolution, odd.
-        expansion: hidden channels of a block, times its channels.
-        lookahead_frames: token frames of future context the blocks may use; None means centred kernels. The front end's
-            window reaches 240 samples into the future besides.
-    """
-
-    dims: tuple[int, ...] = (192, 256, 384)
-    blocks: tuple[int, ...] = (1, 2, 6)
-    kernel: int = 7
-    expansion: int = 3
-    lookahead_frames: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check that the parts fit together."""
-        if len(self.dims) != len(self.blocks) or not self.dims:
-            raise ConfigError(f"an encoder needs one number of blocks a stage, got dims {self.dims} and blocks {self.blocks}")
-        if min(self.dims) < 1 or min(self.blocks) < 0 or sum(self.blocks) < 1 or self.expansion < 1:
-            raise ConfigError(f"an encoder needs dims and expansion of at least 1 and at least one block, got {self}")
-        if self.kernel % 2 == 0 or self.kernel < 1:
-            raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
-        if self.lookahead_frames is not None and self.lookahead_frames < 0:
-            raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
-
-    @property
-    def stride(self) -> int:
-        """STFT frames of one token frame."""
-        return 1 << (len(self.dims) - 1)
+    encoder: EncoderConfig | TransformerConfig = field(default_factory=EncoderConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
 
 
 @dataclass(frozen=True)
@@ -192,7 +139,7 @@ class CodecConfig:
     Attributes:
         name: the model's name.
         sample_rate: Hz, of what the codec takes and gives.
-        front_end: the spectral front end.
+        front_end: the spectral front end of all encoders but a semantic one that has its own (`front_end_s`).
         semantic: encoder and quantizer of S.
         residual: encoder and quantizer of P.
         global_: encoder and quantizer of G; the encoder's frames are pooled over the utterance.
@@ -207,7 +154,7 @@ class CodecConfig:
     name: str = "unnamed"
     sample_rate: int = 16000
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
-    semantic: StreamConfig = field(default_factory=StreamConfig)
+    semantic: SemanticConfig = field(default_factory=SemanticConfig)
     residual: StreamConfig = field(default_factory=StreamConfig)
     global_: StreamConfig = field(default_factory=StreamConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -232,11 +179,19 @@ class CodecConfig:
             raise ConfigError(f"p_hears_s must be from 0 to the {self.residual.encoder.blocks[-1]} blocks of P's last stage, got {self.p_hears_s}")
         if self.p_hears_s and self.hop_s != self.hop_p:
             raise ConfigError(f"P can hear S at one hop only, got hops of {self.hop_s} (S) and {self.hop_p} (P) samples; set p_hears_s to 0")
+        if self.front_end_s.hop != self.front_end.hop:
+            raise ConfigError(f"both front ends need one hop, got {self.front_end.hop} and {self.front_end_s.hop} (semantic) samples")
         if self.sample_rate < 1:
             raise ConfigError(f"sample_rate must be positive, got {self.sample_rate}")
 
-    def _hop(self, stream: StreamConfig) -> int:
+    def _hop(self, stream: StreamConfig | SemanticConfig) -> int:
         return self.front_end.hop * stream.encoder.stride
+
+    @property
+    def front_end_s(self) -> FrontEndConfig:
+        """The front end of the semantic encoder: its own, or the one that the encoders share."""
+        encoder = self.semantic.encoder
+        return encoder.front_end if isinstance(encoder, TransformerConfig) else self.front_end
 
     @property
     def hop_s(self) -> int:

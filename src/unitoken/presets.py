@@ -1,6 +1,6 @@
 """The configurations that have a name."""
 
-from .config import CodecConfig, DecoderConfig, EncoderConfig, FrontEndConfig, QuantizerConfig, StreamConfig
+from .config import CodecConfig, DecoderConfig, EncoderConfig, FrontEndConfig, QuantizerConfig, SemanticConfig, StreamConfig
 from .errors import ConfigError
 
 
@@ -12,14 +12,14 @@ PRESETS: dict[str, CodecConfig] = {
     "tiny": CodecConfig(
         name="tiny",
         front_end=FrontEndConfig(mels=32),
-        semantic=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 16, 1, 64)),
+        semantic=SemanticConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 16, 1, 64)),
         residual=StreamConfig(EncoderConfig((16, 16, 24), (1, 1, 1), 3, 2), QuantizerConfig("vq", 8, 1, 64)),
         global_=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 4, 2, 16, (4, 4))),
         decoder=DecoderConfig(32, 2, 3, 2, 16, pitch_dim=8, pitch_blocks=1, phase_memory=10),
     ),
     "small": CodecConfig(
         name="small-1",
-        semantic=StreamConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
+        semantic=SemanticConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
         decoder=DecoderConfig(dim=384),
@@ -27,7 +27,7 @@ PRESETS: dict[str, CodecConfig] = {
     ),
     "base": CodecConfig(
         name="base",
-        semantic=StreamConfig(EncoderConfig((256, 512, 768), (2, 3, 8)), QuantizerConfig("vq", 256)),
+        semantic=SemanticConfig(EncoderConfig((256, 512, 768), (2, 3, 8)), QuantizerConfig("vq", 256)),
         residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
         global_=_global((192, 384, 384), (1, 2, 4)),
         decoder=DecoderConfig(1024, 10, 7, 3, 512),

@@ -37,10 +37,21 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal and value in choices:
         return value
     if origin is types.UnionType:
-        return None if value is None else _value(choices[0], value, where)
+        if value is None and types.NoneType in choices:
+            return None
+        return _value(_fitting(choices, value), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not isinstance(value, bool):
         return value
     wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", hint)
     raise ConfigError(f"{where} must be {wanted}, got {value!r}")
+
+
+def _fitting(choices: tuple[Any, ...], value: Any) -> Any:
+    """Return the first choice that is a dataclass with all keys of an object, or the first of all, whose error then says what is wrong."""
+    keys = set(value) if isinstance(value, dict) else set[Any]()
+    for choice in choices:
+        if dataclasses.is_dataclass(choice) and keys <= {field.name for field in dataclasses.fields(choice)}:
+            return choice
+    return choices[0]

@@ -13,6 +13,7 @@ from ..nn.spectral import LogMel
 from .decoder import EDGE, Decoder
 from .encoder import Context, Encoder
 from .pitch import make_source
+from .transformer import TransformerEncoder, semantic_encoder
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Codec(nn.Module):
         self.config = config
         mels = config.front_end.mels
         self.front_end = LogMel(config.front_end, config.sample_rate)
-        self.semantic = Encoder(config.semantic.encoder, mels, config.semantic.quantizer.dim)
+        self.front_end_s = LogMel(config.front_end_s, config.sample_rate)
+        self.semantic = semantic_encoder(config)
         side = config.semantic.quantizer.dim if config.p_hears_s else 0
         self.residual = Encoder(config.residual.encoder, mels, config.residual.quantizer.dim, side, config.p_hears_s)
         self.global_encoder = Encoder(config.global_.encoder, mels, 0)
@@ -53,6 +55,8 @@ class Codec(nn.Module):
         self.quantizer_p = build_quantizer(config.residual.quantizer)
         self.quantizer_g = build_quantizer(config.global_.quantizer)
         self.decoder = Decoder(config)
+        if isinstance(self.semantic, TransformerEncoder):
+            self.semantic.check_frames(self.encode_context_frames.past + config.grid.core + self.encode_context_frames.future)
 
     def mask(self, valid: Tensor, frames: int, hop: int) -> Tensor:
         """Return float32 `(batch, frames, 1)`: one on frames of `hop` samples that lie between two samples.
@@ -75,12 +79,14 @@ class Codec(nn.Module):
         features = self.front_end(waveform)
         front_hop, frames = self.config.front_end.hop, features.shape[1]
 
-        def run(encoder: Encoder, side: Tensor | None = None) -> Tensor:
-            stride = encoder.config.stride
-            mask = self.mask(valid, frames // stride, front_hop * stride)
-            return encoder(features, mask, side)
+        def masked(stride: int) -> Tensor:
+            return self.mask(valid, frames // stride, front_hop * stride)
 
-        s = run(self.semantic)
+        def run(encoder: Encoder, side: Tensor | None = None) -> Tensor:
+            return encoder(features, masked(encoder.config.stride), side)
+
+        own = features if self.config.front_end_s == self.config.front_end else self.front_end_s(waveform)
+        s = self.semantic(own, masked(self.config.semantic.encoder.stride))
         heard = self.quantizer_s.quantize(s)[1] if self.config.p_hears_s else None
         return Latents(s, run(self.residual, heard), run(self.global_encoder))
 
@@ -125,17 +131,17 @@ class Codec(nn.Module):
     @property
     def receptive_field(self) -> Context:
         """Samples before and after its own frame that an S or P token depends on, or a global frame: the largest of the three encoders'."""
-        hop, past, future = self.config.front_end.hop, 0, 0
-        reach = self.config.front_end.window - self.config.front_end.hop - self.front_end.reach
-        for encoder in (self.semantic, self.residual, self.global_encoder):
-            context = encoder.context
-            past = max(past, context.past * hop + self.front_end.reach)
-            future = max(future, context.future * hop + reach)
+        ways = [self._heard(self.residual), self._heard(self.global_encoder), own := self._heard(self.semantic)]
         if self.config.p_hears_s:
-            through, own = self.residual.side_context, self.semantic.context
-            past = max(past, through.past * self.config.hop_p + own.past * hop + self.front_end.reach)
-            future = max(future, through.future * self.config.hop_p + own.future * hop + reach)
-        return Context(past, future)
+            through, hop = self.residual.side_context, self.config.hop_p
+            ways.append(Context(through.past * hop + own.past, through.future * hop + own.future))
+        return Context(max(way.past for way in ways), max(way.future for way in ways))
+
+    def _heard(self, encoder: Encoder | TransformerEncoder) -> Context:
+        """Return the samples before and after its own frame that a frame of an encoder depends on."""
+        front_end, context = self.front_end_s if encoder is self.semantic else self.front_end, encoder.context
+        size = front_end.config
+        return Context(context.past * size.hop + front_end.reach, context.future * size.hop + size.window - size.hop - front_end.reach)
 
     @property
     def encode_context_frames(self) -> Context:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import CodecConfig
 from ..errors import TrainError
-from ..model.encoder import Encoder
+from ..model.transformer import semantic_encoder
 from ..nn.spectral import LogMel
 from . import parallel
 from .augment import Perturbation, perturb
@@ -53,12 +53,12 @@ class SemanticStudent(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        self.front_end = LogMel(config.front_end, config.sample_rate)
-        self.semantic = Encoder(config.semantic.encoder, config.front_end.mels, config.semantic.quantizer.dim)
+        self.front_end_s = LogMel(config.front_end_s, config.sample_rate)
+        self.semantic = semantic_encoder(config)
 
     def forward(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return latents `(batch, frames, dim)` of STFT magnitudes."""
-        return self.semantic(self.front_end.compress(magnitudes), mask)
+        return self.semantic(self.front_end_s.compress(magnitudes), mask)
 
     def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return what it says the teacher's features are: its latents."""
@@ -138,7 +138,7 @@ class LessonMaker(Generic[S]):
         pool.check_rate(config)
         keep_record(folder, utterances, settings=settings)
         self.folder, self.settings, self.config, self.device = folder, settings, config, torch.device(device)
-        self.front_end = LogMel(config.front_end, config.sample_rate).to(self.device)
+        self.front_end = LogMel(config.front_end_s, config.sample_rate).to(self.device)
         self.projection = _projection(folder, cache, utterances, config).to(self.device)
         self.sampler = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed)
         self.longest = int(settings.seconds * config.sample_rate) // config.hop_s * config.hop_s

@@ -35,7 +35,7 @@ def student_latents(student: SemanticStudent | Codec, waves: Tensor, samples: Te
     """
     hop = student.config.hop_s
     mask = frame_mask(samples, waves.shape[1] // hop, hop)
-    return student.semantic(student.front_end(waves), mask).float()
+    return student.semantic(student.front_end_s(waves), mask).float()
 
 
 def pool_latents(

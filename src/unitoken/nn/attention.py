@@ -1,0 +1,72 @@
+"""A transformer block whose attention sees near frames only, on `(batch, frames, channels)`, and the position encoding that goes with it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sinusoids(positions: int, channels: int) -> Tensor:
+    """Return sines, then cosines of positions at wavelengths from 2 pi to 20,000 pi (Vaswani et al., arXiv 1706.03762; in Whisper's order).
+
+    Args:
+        positions: 0 to `positions - 1`.
+        channels: even.
+
+    Returns:
+        float32 `(positions, channels)`.
+    """
+    half = channels // 2
+    rates = torch.exp(-math.log(10000) / max(half - 1, 1) * torch.arange(half, dtype=torch.float64))
+    angles = torch.arange(positions, dtype=torch.float64)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1).float()
+
+
+def near(mask: Tensor, reach: int) -> Tensor:
+    """Return which frames each frame may attend to: valid ones at most `reach` away, and always itself.
+
+    Args:
+        mask: float32 `(batch, frames, 1)`: one on valid frames.
+        reach: frames before and after.
+
+    Returns:
+        bool `(batch, 1, frames, frames)`, of queries and keys.
+    """
+    at = torch.arange(mask.shape[1], device=mask.device)
+    apart = (at[None] - at[:, None]).abs()
+    return (((mask[:, None, :, 0] > 0) & (apart <= reach)) | (apart == 0)).unsqueeze(1)
+
+
+class AttentionBlock(nn.Module):
+    """Attention and a feed-forward part, each behind a layer norm and added (pre-norm, as in Whisper, arXiv 2212.04356).
+
+    Args:
+        channels: channels in and out.
+        heads: of the attention.
+        hidden: inner channels of the feed-forward part.
+    """
+
+    def __init__(self, channels: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.joined = nn.Linear(channels, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.up = nn.Linear(channels, hidden)
+        self.down = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor) -> Tensor:
+        """Return `(batch, frames, channels)`, zero where the mask is.
+
+        Args:
+            x: `(batch, frames, channels)`.
+            mask: float32 `(batch, frames, 1)`: one on valid frames.
+            allowed: what `near` returned.
+        """
+        batch, frames, channels = x.shape
+        query, key, value = self.query_key_value(self.norm_attention(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        x = x + self.joined(heard.transpose(1, 2).reshape(batch, frames, channels))
+        return (x + self.down(F.gelu(self.up(self.norm(x))))) * mask
