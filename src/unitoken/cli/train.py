@@ -51,19 +51,26 @@ def semantic(
     valid_speakers: HeldOut = None,
     noise: Noise = None,
     config: Annotated[str, typer.Option(help="tiny, small, base, or a JSON file.")] = "small",
+    whisper: Annotated[
+        str | None, typer.Option(help="Whisper encoder whose weights a semantic transformer begins with: a folder or a Hub name.")
+    ] = None,
     device: Device = None,
     settings: Set = None,
     compile: Compile = False,
 ) -> None:
     """Stage 0: the semantic encoder learns the teacher's features; runs under torchrun too."""
+    import torch
+
     from ..train.handover import read_config
     from ..train.overrides import override
     from ..train.semantic import SemanticSettings, train_semantic
+    from ..train.whisper_start import begin
 
     run, own = run_settings(settings, minutes, 1e-3, compile)
     chosen = override(SemanticSettings(run=run), own)
     lessons, held_out = lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device)
-    say_missed(train_semantic(lessons), lessons, held_out)
+    known = open_teacher(whisper, torch.device("cpu"))
+    say_missed(train_semantic(lessons, None if known is None else lambda student: begin(student, lessons, known)), lessons, held_out)
     typer.echo(f"semantic run: {output}")
 
 

@@ -179,6 +179,11 @@ def save_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
         steps.write_text(json.dumps({"step": step, "average_steps": average.steps}))
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run in this folder goes on, or would be a new one."""
+    return (folder / "step.json").is_file()
+
+
 def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, optimizers: Iterable[torch.optim.Optimizer]) -> int:
     """Read what `save_checkpoint` wrote, if it is there, and return the step to go on with; 0 in an empty folder.
 
@@ -187,7 +192,7 @@ def load_checkpoint(folder: Path, module: nn.Module, average: WeightAverage, opt
     Raises:
         TrainError: if the weights are of another configuration.
     """
-    if not (folder / "step.json").is_file():
+    if not has_checkpoint(folder):
         return 0
     state = json.loads((folder / "step.json").read_text())
     try:

@@ -20,7 +20,7 @@ from .loop import adamw, descend, run_loop
 from .noise import NoiseBank
 from .pool import Pool, Utterance
 from .record import keep_record
-from .run import RunSettings
+from .run import RunSettings, has_checkpoint
 from .sampling import Crop, SpeakerSampler
 from .store import AudioStore
 from .targets import Projection
@@ -165,11 +165,12 @@ class LessonMaker(Generic[S]):
         return Lesson(self.front_end.magnitudes(batch.clean), target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
 
 
-def train_semantic(lessons: LessonMaker[SemanticSettings]) -> SemanticStudent:
+def train_semantic(lessons: LessonMaker[SemanticSettings], start: Callable[[SemanticStudent], None] | None = None) -> SemanticStudent:
     """Train the semantic encoder for a while, or go on with the run in the lessons' folder.
 
     Args:
         lessons: what to learn from; their settings say how long.
+        start: what sets the weights, on the CPU, that a new run begins with; None leaves them random.
 
     Returns:
         the student with averaged weights.
@@ -178,7 +179,10 @@ def train_semantic(lessons: LessonMaker[SemanticSettings]) -> SemanticStudent:
         TrainError: if the folder holds a run of another configuration, or the loss is no longer finite.
     """
     torch.manual_seed(lessons.settings.run.seed)
-    student = SemanticStudent(lessons.config).to(lessons.device)
+    student = SemanticStudent(lessons.config)
+    if start is not None and not has_checkpoint(lessons.folder):
+        start(student)
+    student.to(lessons.device)
 
     def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.autocast(lessons.device.type, torch.bfloat16, enabled=lessons.settings.run.autocast):
