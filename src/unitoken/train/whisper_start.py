@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import TrainError
 from ..model.transformer import TransformerEncoder
+from ..nn.spectral import LogMel
 from .pool import Utterance
 from .sampling import Crop
 from .semantic import LessonMaker, SemanticStudent
@@ -50,24 +51,24 @@ def take_over(student: SemanticStudent, whisper: Teacher, waves: Sequence[Tensor
         )
     if not waves:
         raise TrainError("no speech to fit the transformer's front end to; the pool has no utterance for training")
-    scale, shift = _bands(student, whisper, waves)
+    scale, shift = fit_bands(student.front_end_s, whisper, waves)
     first = whisper.encoder.conv1
     encoder: Any = student.semantic
     encoder.first.weight.copy_(first.weight * scale[:, None])
     encoder.first.bias.copy_(first.bias + (first.weight * shift[:, None]).sum((1, 2)))
     encoder.second.load_state_dict(whisper.encoder.conv2.state_dict())
     encoder.norm.load_state_dict(whisper.encoder.layer_norm.state_dict())
-    for block, layer, use in zip(encoder.blocks, whisper.encoder.layers, _use(whisper, waves), strict=False):
+    for block, layer, use in zip(encoder.blocks, whisper.encoder.layers, channel_use(whisper, waves), strict=False):
         _copy_block(block, layer, use)
 
 
-def _bands(student: SemanticStudent, whisper: WhisperTeacher, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def fit_bands(front_end: LogMel, whisper: WhisperTeacher, waves: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return the scale and shift of each band, float32 `(mels,)`, that bring our log-mel nearest to Whisper's."""
     ours, theirs = list[Tensor](), list[Tensor]()
-    hop = student.front_end_s.config.hop
+    hop = front_end.config.hop
     for wave in waves:
         whole = wave[: len(wave) // hop * hop][None]
-        own, other = student.front_end_s(whole)[0], whisper.log_mel(whole)[0].T
+        own, other = front_end(whole)[0], whisper.log_mel(whole)[0].T
         between = (other[:-1] + other[1:]) / 2  # ours stand half a hop later
         ours.append(own[: len(between)])
         theirs.append(between[: len(own)])
@@ -76,7 +77,7 @@ def _bands(student: SemanticStudent, whisper: WhisperTeacher, waves: Sequence[Te
     return scale, y.mean(0) - scale * x.mean(0)
 
 
-def _use(whisper: WhisperTeacher, waves: Sequence[Tensor]) -> list[Tensor]:
+def channel_use(whisper: WhisperTeacher, waves: Sequence[Tensor]) -> list[Tensor]:
     """Return how much each hidden channel of each layer adds on speech, float32 `(channels,)`: its root mean square times its weights' norm."""
     layers = list(whisper.encoder.layers)
     power = [torch.zeros(layer.fc1.out_features) for layer in layers]
