@@ -1,0 +1,118 @@
+"""Codewords for a new semantic encoder that mean what another codec's mean, so that this codec's P, G and decoder go on from where they are."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainError
+from ..model.codec import Codec
+from ..units import frames_for
+from .handover import join_codec
+from .pool import Pool, Utterance
+from .semantic import SemanticStudent
+from .semantic_tokens import SemanticTokens, pool_latents
+from .store import AudioStore
+
+PULL = 4.0
+"""Frames' worth of what a linear map says of a codeword that speech may not have used."""
+
+
+@torch.no_grad()
+def codewords_like(
+    codec: Codec,
+    tokens: SemanticTokens,
+    student: SemanticStudent,
+    pool: Pool,
+    utterances: Sequence[Utterance],
+    *,
+    frames: int = 400_000,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Return the mean of a student's output where another codec chose each codeword, float32 `(size, dim)`, and how often, float32 `(size,)`.
+
+    Args:
+        codec: the other one; only its semantic codewords are read.
+        tokens: its semantic tokens of the pool.
+        student: the new semantic encoder, on the CPU.
+        pool: the audio.
+        utterances: what to choose from.
+        frames: about how many to hear.
+        seed: of the choice.
+
+    Raises:
+        TrainError: without a frame, or if the codecs have codebooks of other sizes.
+    """
+    size = student.config.semantic.quantizer.codebook_size
+    known = codec.quantizer_s.codewords()[0]
+    if len(known) != size:
+        raise TrainError(f"the student's codebook has {size} codewords, that of {codec.config.name} {len(known)}; make codebook_size equal")
+    chosen, spans, total = list[Utterance](), list[Tensor](), 0
+    for index in np.random.default_rng(seed).permutation(len(utterances)):
+        if total >= frames:
+            break
+        chosen.append(utterances[index])
+        start, count = tokens.offsets[chosen[-1].path], frames_for(chosen[-1].samples, student.config.hop_s)
+        spans.append(tokens.data[start : start + count].long() & 0xFFFF)
+        total += count
+    if not total:
+        raise TrainError("no speech to find the codewords' meaning in; the pool has no utterance for training")
+    said, heard = torch.cat(spans), torch.empty(total, student.config.semantic.quantizer.dim)
+    for at, latents in pool_latents(student, AudioStore(pool), chosen):
+        heard[at] = latents
+    count = torch.bincount(said, minlength=size).float()
+    guess = _affine(known[said], heard, torch.ones(total))
+    sums = torch.zeros(size, heard.shape[1]).index_add_(0, said, heard)
+    return (sums + PULL * (known @ guess[:-1] + guess[-1])) / (count[:, None] + PULL), count
+
+
+@torch.no_grad()
+def keep_rest(codec: Codec, student: SemanticStudent, codewords: Tensor, count: Tensor) -> Codec:
+    """Return a codec with a new semantic encoder and codebook and everything else another codec's; what reads codewords is fitted to the new ones.
+
+    Args:
+        codec: the other one; not changed.
+        student: the new semantic encoder.
+        codewords: float32 `(size, dim)`, each in place of the other codec's of that number.
+        count: float32 `(size,)`: how much each matters.
+
+    Raises:
+        TrainError: if the configurations differ in more than name, semantic encoder and dim.
+    """
+    ours, theirs = student.config, codec.config
+    if dataclasses.replace(theirs, name=ours.name, semantic=ours.semantic) != ours:
+        raise TrainError(
+            f"{ours.name} and {theirs.name} differ in more than the semantic stream, so the rest cannot be kept; change the configuration"
+        )
+    made, known = join_codec(student, codewords), codec.quantizer_s.codewords()[0]
+    state = made.state_dict()
+    read = {f"{name}.{part}" for name in _readers(made) for part in ("weight", "bias")}
+    own = {name for name in state if name.startswith(("semantic.", "quantizer_s.")) or name in read}
+    made.load_state_dict(state | {name: value for name, value in codec.state_dict().items() if name not in own})
+    for name, layer in _readers(made).items():
+        _fit(layer, _readers(codec)[name], codewords, known, count)
+    return made.eval()
+
+
+def _readers(codec: Codec) -> dict[str, nn.Linear]:
+    """Return the layers that read S's codewords, by name."""
+    found = {"decoder.from_s": codec.decoder.from_s, "decoder.pitch.from_s": codec.decoder.pitch.from_s}
+    return found if codec.residual.side is None else found | {"residual.side": codec.residual.side}
+
+
+def _affine(x: Tensor, y: Tensor, weight: Tensor, ridge: float = 1e-9) -> Tensor:
+    """Return the map `(dim + 1, out)`, its last row the shift, from x to y that is best where the weight is; solved in float64."""
+    z, weight = torch.cat([x, torch.ones(len(x), 1)], 1).double(), weight.double()[:, None]
+    product = z.T @ (weight * z)
+    product += ridge * product.diagonal().mean() * torch.eye(len(product), dtype=torch.float64)
+    return torch.linalg.solve(product, z.T @ (weight * y.double())).float()
+
+
+def _fit(ours: nn.Linear, theirs: nn.Linear, new: Tensor, known: Tensor, count: Tensor) -> None:
+    """Make a layer give for the new codewords what another gives for the known ones; without a bias the shift has no place and is left out."""
+    found = _affine(new, known @ theirs.weight.T, count + PULL)
+    ours.weight.copy_(found[:-1].T)
+    if theirs.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        ours.bias.copy_(theirs.bias + found[-1])

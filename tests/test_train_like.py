@@ -1,0 +1,88 @@
+import dataclasses
+
+import pytest
+import torch
+
+from trainset import TINY, make_codec, make_pool, make_tokens
+from unitoken.config import QuantizerConfig
+from unitoken.errors import TrainError
+from unitoken.model.codec import Codec
+from unitoken.train.like import codewords_like, keep_rest
+from unitoken.train.semantic import SemanticStudent
+from unitoken.train.semantic_tokens import pool_latents
+from unitoken.train.store import AudioStore
+
+HEARS = dataclasses.replace(TINY, p_hears_s=1)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    return make_pool(tmp_path_factory.mktemp("data"), 4, 2)
+
+
+def student_of(codec, config=None):
+    student = SemanticStudent(config or codec.config).eval()
+    student.semantic.load_state_dict(codec.semantic.state_dict())
+    return student
+
+
+def test_a_codeword_is_the_mean_of_what_the_student_says_where_it_was_chosen(tmp_path, pool):
+    codec = make_codec().eval()
+    tokens, student = make_tokens(codec, pool, tmp_path), student_of(codec)
+    with torch.no_grad():
+        student.semantic.out.weight.mul_(2)
+        student.semantic.out.bias.mul_(2).add_(1)
+    codewords, count = codewords_like(codec, tokens, student, pool, pool.utterances)
+    assert int(count.sum()) == len(tokens.data)
+    plain, used = codewords_like(codec, tokens, student_of(codec), pool, pool.utterances)[0], count > 0
+    torch.testing.assert_close(codewords[used], plain[used] * 2 + 1, rtol=0, atol=1e-3)
+    often, latents = int(count.argmax()), list[torch.Tensor]()
+    for utterance in pool.utterances:
+        (_, found), start = next(pool_latents(student, AudioStore(pool), [utterance])), tokens.offsets[utterance.path]
+        latents.append(found[(tokens.data[start : start + len(found)].long() == often).nonzero()[:, 0]])
+    mean = torch.cat(latents).mean(0)
+    assert count[often] == len(torch.cat(latents)) >= 20
+    assert (codewords[often] - mean).norm() < 0.3 * (mean - torch.cat(latents)).norm(dim=1).mean()
+    again, _ = codewords_like(codec, tokens, student, pool, pool.utterances, frames=1)
+    assert not torch.equal(again, codewords)
+
+
+def test_the_rest_goes_on_as_it_was_with_codewords_that_only_moved():
+    torch.manual_seed(0)
+    codec = Codec(HEARS).eval()
+    with torch.no_grad():
+        codec.residual.side.weight.normal_()
+    turn = torch.linalg.qr(torch.randn(16, 16)).Q
+    known = codec.quantizer_s.codebook
+    made = keep_rest(codec, student_of(codec), known @ turn, torch.ones(64))
+    s, p, g = torch.randint(64, (1, 30, 1)), torch.randint(64, (1, 30, 1)), torch.randint(16, (1, 2))
+    valid = torch.tensor([[0, 30 * TINY.hop]])
+    torch.testing.assert_close(made.decode(s, p, g, valid), codec.decode(s, p, g, valid), rtol=0, atol=1e-4)
+    features, mask = torch.randn(1, 120, 32), torch.ones(1, 30, 1)
+    heard = [each.residual(features, mask, each.quantizer_s.dequantize(s)) for each in (made, codec)]
+    torch.testing.assert_close(*heard, rtol=0, atol=1e-4)
+    shifted = keep_rest(codec, student_of(codec), known @ turn + 3, torch.ones(64))
+    torch.testing.assert_close(shifted.decode(s, p, g, valid), codec.decode(s, p, g, valid), rtol=0, atol=1e-4)
+
+
+def test_codewords_of_another_dim_are_read_as_well_as_can_be():
+    codec = make_codec().eval()
+    config = dataclasses.replace(TINY, semantic=dataclasses.replace(TINY.semantic, quantizer=QuantizerConfig("vq", 12, 1, 64)))
+    narrow = torch.randn(64, 12, generator=torch.Generator().manual_seed(0))
+    made = keep_rest(codec, SemanticStudent(config), narrow, torch.ones(64))
+    assert made.decoder.from_s.weight.shape[1] == 12
+    said, wanted = made.decoder.from_s(narrow), codec.decoder.from_s(codec.quantizer_s.codebook)
+    best = torch.linalg.lstsq(torch.cat([narrow, torch.ones(64, 1)], 1), wanted).solution
+    torch.testing.assert_close(said, torch.cat([narrow, torch.ones(64, 1)], 1) @ best, rtol=0, atol=1e-3)
+
+
+def test_what_cannot_be_kept_is_refused(tmp_path, pool):
+    codec = make_codec().eval()
+    tokens = make_tokens(codec, pool, tmp_path)
+    small = dataclasses.replace(TINY, semantic=dataclasses.replace(TINY.semantic, quantizer=QuantizerConfig("vq", 16, 1, 32)))
+    with pytest.raises(TrainError, match="the student's codebook has 32 codewords, that of tiny 64; make codebook_size equal"):
+        codewords_like(codec, tokens, SemanticStudent(small), pool, pool.utterances)
+    with pytest.raises(TrainError, match="no speech to find"):
+        codewords_like(codec, tokens, student_of(codec), pool, [])
+    with pytest.raises(TrainError, match="differ in more than the semantic stream"):
+        keep_rest(codec, SemanticStudent(HEARS), codec.quantizer_s.codebook, torch.ones(64))
