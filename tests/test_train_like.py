@@ -7,6 +7,7 @@ from trainset import TINY, make_codec, make_pool, make_tokens
 from unitoken.config import QuantizerConfig
 from unitoken.errors import TrainError
 from unitoken.model.codec import Codec
+from unitoken.train import like
 from unitoken.train.like import codewords_like, keep_rest
 from unitoken.train.semantic import SemanticStudent
 from unitoken.train.semantic_tokens import pool_latents
@@ -26,7 +27,7 @@ def student_of(codec, config=None):
     return student
 
 
-def test_a_codeword_is_the_mean_of_what_the_student_says_where_it_was_chosen(tmp_path, pool):
+def test_a_codeword_is_the_mean_of_what_the_student_says_where_it_was_chosen(tmp_path, monkeypatch, pool):
     codec = make_codec().eval()
     tokens, student = make_tokens(codec, pool, tmp_path), student_of(codec)
     with torch.no_grad():
@@ -42,7 +43,10 @@ def test_a_codeword_is_the_mean_of_what_the_student_says_where_it_was_chosen(tmp
         latents.append(found[(tokens.data[start : start + len(found)].long() == often).nonzero()[:, 0]])
     mean = torch.cat(latents).mean(0)
     assert count[often] == len(torch.cat(latents)) >= 20
-    assert (codewords[often] - mean).norm() < 0.3 * (mean - torch.cat(latents)).norm(dim=1).mean()
+    monkeypatch.setattr(like, "PULL", 1e-6)
+    unpulled, _ = codewords_like(codec, tokens, student, pool, pool.utterances)
+    torch.testing.assert_close(unpulled[often], mean, rtol=0, atol=1e-4)
+    assert 0 < (codewords[often] - mean).norm() < (mean - torch.cat(latents)).norm(dim=1).mean()
     again, _ = codewords_like(codec, tokens, student, pool, pool.utterances, frames=1)
     assert not torch.equal(again, codewords)
 
