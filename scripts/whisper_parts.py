@@ -23,7 +23,7 @@ from unitoken.train.sampling import Crop
 from unitoken.train.store import AudioStore
 from unitoken.train.targets import Projection
 from unitoken.train.teachers import PADDING, WhisperTeacher, load_teacher
-from unitoken.train.whisper_start import channel_use, fit_bands
+from unitoken.train.whisper_start import channel_use, fit_bands, linear_map
 
 SOURCES = ("librispeech", "speechocean762")
 LONGEST = 250
@@ -135,15 +135,9 @@ def pairs(
 
 def missed(learnt: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], ridge: float = 30.0) -> tuple[float, float]:
     """Fit a linear map; return the mean squared errors on what it was fitted to and on the other."""
-    x, y = learnt
-    mean, scale = x.mean(0), x.std(0) + 1e-4
-
-    def spread(states: Tensor) -> Tensor:
-        return torch.cat([(states - mean) / scale, torch.ones(len(states), 1)], 1)
-
-    z = spread(x)
-    found = torch.linalg.solve(z.T @ z + ridge * torch.eye(z.shape[1]), z.T @ y)
-    return float((z @ found - y).square().mean()), float((spread(other[0]) @ found - other[1]).square().mean())
+    weight, bias = linear_map(*learnt, ridge)
+    first, second = (float((F.linear(states, weight, bias) - targets).square().mean()) for states, targets in (learnt, other))
+    return first, second
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +11,9 @@ from ..model.codec import Codec
 from ..units import frames_for
 from .handover import join_codec
 from .pool import Pool, Utterance
+from .sampling import Crop
 from .semantic import SemanticStudent
-from .semantic_tokens import SemanticTokens, pool_latents
+from .semantic_tokens import SemanticTokens, draw_utterances, pool_latents
 from .store import AudioStore
 
 PULL = 4.0
@@ -49,17 +49,13 @@ def codewords_like(
     known = codec.quantizer_s.codewords()[0]
     if len(known) != size:
         raise TrainError(f"the student's codebook has {size} codewords, that of {codec.config.name} {len(known)}; make codebook_size equal")
-    chosen, spans, total = list[Utterance](), list[Tensor](), 0
-    for index in np.random.default_rng(seed).permutation(len(utterances)):
-        if total >= frames:
-            break
-        chosen.append(utterances[index])
-        start, count = tokens.offsets[chosen[-1].path], frames_for(chosen[-1].samples, student.config.hop_s)
-        spans.append(tokens.data[start : start + count].long() & 0xFFFF)
-        total += count
+    hop = student.config.hop_s
+    chosen, total = draw_utterances(utterances, frames, hop, seed)
     if not total:
         raise TrainError("no speech to find the codewords' meaning in; the pool has no utterance for training")
-    said, heard = torch.cat(spans), torch.empty(total, student.config.semantic.quantizer.dim)
+    crops = [Crop(utterance, 0, utterance.samples) for utterance in chosen]
+    said = torch.cat([tokens.crop([crop], frames_for(crop.samples, hop))[0] for crop in crops])
+    heard = torch.empty(total, student.config.semantic.quantizer.dim)
     for at, latents in pool_latents(student, AudioStore(pool), chosen):
         heard[at] = latents
     count = torch.bincount(said, minlength=size).float()

@@ -78,6 +78,17 @@ def _by_length(counts: Sequence[int], limit: int) -> Iterator[list[int]]:
         yield group
 
 
+def draw_utterances(utterances: Sequence[Utterance], frames: int, hop: int, seed: int) -> tuple[list[Utterance], int]:
+    """Return random utterances that make about so many frames of `hop` samples, or all if they are fewer, and how many they make."""
+    chosen, count = list[Utterance](), 0
+    for index in np.random.default_rng(seed).permutation(len(utterances)):
+        chosen.append(utterances[index])
+        count += frames_for(chosen[-1].samples, hop)
+        if count >= frames:
+            break
+    return chosen, count
+
+
 @torch.no_grad()
 def fit_codebook(
     student: SemanticStudent, pool: Pool, utterances: list[Utterance], size: int, *, frames: int = 400_000, flatten: float = 0.5, seed: int = 0
@@ -99,12 +110,7 @@ def fit_codebook(
     Raises:
         TrainError: if the utterances have fewer frames than the codebook has codewords.
     """
-    chosen, count = list[Utterance](), 0
-    for index in np.random.default_rng(seed).permutation(len(utterances)):
-        chosen.append(utterances[index])
-        count += frames_for(chosen[-1].samples, student.config.hop_s)
-        if count >= frames:
-            break
+    chosen, count = draw_utterances(utterances, frames, student.config.hop_s, seed)
     if count < size:
         raise TrainError(f"{count} frames cannot make {size} codewords; train on more speech or choose a smaller codebook")
     device = next(student.parameters()).device

@@ -144,11 +144,23 @@ def fit_output(student: SemanticStudent, lessons: LessonMaker[Any], utterances: 
         handle.remove()
         student.train(was_training)
     x, y = torch.cat(inputs), torch.cat(targets)
-    scale = x.std(0) + 1e-4
-    z = torch.cat([(x - x.mean(0)) / scale, torch.ones(len(x), 1)], 1)
+    weight, bias = linear_map(x, y, ridge)
+    encoder.out.weight.copy_(weight)
+    encoder.out.bias.copy_(bias)
+
+
+def linear_map(x: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Return the weight `(out, dim)` and bias `(out,)` of the linear layer that foretells `(rows, out)` from `(rows, dim)` best.
+
+    Args:
+        x: inputs; each dimension is brought to variance 1 for the solution.
+        y: targets.
+        ridge: added to the diagonal of the inputs' products.
+    """
+    mean, scale = x.mean(0), x.std(0) + 1e-4
+    z = torch.cat([(x - mean) / scale, torch.ones(len(x), 1)], 1)
     found = torch.linalg.solve(z.T @ z + ridge * torch.eye(z.shape[1]), z.T @ y)
-    encoder.out.weight.copy_((found[:-1] / scale[:, None]).T)
-    encoder.out.bias.copy_(found[-1] - x.mean(0) / scale @ found[:-1])
+    return (found[:-1] / scale[:, None]).T, found[-1] - mean / scale @ found[:-1]
 
 
 def begin(student: SemanticStudent, lessons: LessonMaker[Any], whisper: Teacher) -> None:
