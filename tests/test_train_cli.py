@@ -11,7 +11,7 @@ from trainset import TINY, buzz, count_steps, make_teacher, write_manifest, writ
 from unitoken import Tokenizer
 from unitoken.cli.train import app
 from unitoken.errors import TrainError
-from unitoken.train.handover import load_codec, trained_codebook
+from unitoken.train.handover import load_codec, load_student, trained_codebook
 from unitoken.train.pool import Pool
 
 SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
@@ -51,6 +51,15 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     assert "codebook of 64" in call("codebook", tmp_path / "refined", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
     assert torch.equal(load_codec(tmp_path / "codec").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
     count_steps(monkeypatch, 2)
+    like = ["--like", tmp_path / "codec", *held_out, "--device", "cpu"]
+    assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "kept", *like)
+    old, kept = load_codec(tmp_path / "codec"), load_codec(tmp_path / "kept")
+    assert torch.equal(kept.decoder.head.weight, old.decoder.head.weight)
+    assert torch.equal(kept.semantic.out.weight, load_student(tmp_path / "0").semantic.out.weight)
+    assert not torch.equal(kept.decoder.from_s.weight, old.decoder.from_s.weight)
+    call("codebook", tmp_path / "refined", pool, "-o", tmp_path / "kept", *like)
+    assert torch.equal(load_codec(tmp_path / "kept").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
+    assert torch.equal(load_codec(tmp_path / "kept").decoder.head.weight, old.decoder.head.weight)
     shared = ["--pitch", tmp_path / "pitch", *held_out, "--device", "cpu", *SET]
     call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "swapped=2", "--teacher", teacher)
     count_steps(monkeypatch, 1)

@@ -172,9 +172,10 @@ def test_stages_hand_over(data, tmp_path, monkeypatch):
     loaded = load_student(tmp_path / "0")
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in student.state_dict().items())
     codebook = fit_codebook(loaded, pool, pool.utterances, 64, frames=200)
-    used = tokenize_pool(loaded, codebook, pool, tmp_path / "tokens")
+    count = tokenize_pool(loaded, codebook, pool, tmp_path / "tokens")
     codec = join_codec(loaded, codebook)
-    assert 0.3 < used <= 1
+    assert torch.equal(count, torch.bincount(SemanticTokens(tmp_path / "tokens", pool, TINY.hop_s).data.long(), minlength=64))
+    assert 0.3 < (count > 0).float().mean() <= 1
     utterance = pool.utterances[1]
     frames = -(-utterance.samples // 640)
     wave = torch.nn.functional.pad(torch.from_numpy(pool.wave(utterance)), (0, frames * 640 - utterance.samples))[None]

@@ -83,6 +83,7 @@ def codebook(
     config: Config = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of speech that the codebook is fitted to.")] = 400_000,
     flatten: Annotated[float, typer.Option(min=0, max=1, help="How far the latent's dimensions are brought to equal variance first.")] = 0.5,
+    like: Annotated[Path | None, typer.Option(help="Trained codec whose codewords' meaning, P, G and decoder are kept.")] = None,
     seed: Annotated[int, typer.Option(help="Of the fit and of the parts of the codec that are not trained yet.")] = 0,
     device: Device = None,
 ) -> None:
@@ -90,18 +91,24 @@ def codebook(
     import torch
 
     from ..hub import save_stored
-    from ..train.handover import join_codec, load_student, read_config, trained_codebook
+    from ..train.handover import join_codec, load_codec, load_student, read_config, trained_codebook
+    from ..train.like import codewords_like, keep_rest
     from ..train.semantic_tokens import fit_codebook, tokenize_pool
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
     place = one_device(device)
     student, words = load_student(run, read_config(config) if config else None).to(place), trained_codebook(run)
-    if words is None:
+    known = load_codec(like).eval() if like else None
+    if words is None and known is not None:
+        words = codewords_like(known.to(place), student, opened, utterances, frames=frames, seed=seed)
+    elif words is None:
         size = student.config.semantic.quantizer.codebook_size
         words = fit_codebook(student, opened, utterances, size, frames=frames, flatten=flatten, seed=seed)
-    used = tokenize_pool(student, words.to(place), opened, output)
-    save_stored(output, student.config, join_codec(student, words.cpu(), seed=seed).state_dict(), dtype=torch.float32)
-    typer.echo(f"codebook of {len(words)}, {used:.1%} used; codec and tokens: {output}")
+    count = tokenize_pool(student, words.to(place), opened, output)
+    student, words = student.cpu(), words.cpu()
+    codec = keep_rest(known.cpu(), student, words, count) if known is not None else join_codec(student, words, seed=seed)
+    save_stored(output, student.config, codec.state_dict(), dtype=torch.float32)
+    typer.echo(f"codebook of {len(words)}, {float((count > 0).float().mean()):.1%} used; codec and tokens: {output}")
 
 
 @app.command()

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from ..errors import TrainError
 from ..model.codec import Codec
-from ..units import frames_for
+from ..nn.quantize import nearest
 from .handover import join_codec
 from .pool import Pool, Utterance
-from .sampling import Crop
 from .semantic import SemanticStudent
-from .semantic_tokens import SemanticTokens, draw_utterances, pool_latents
+from .semantic_tokens import draw_utterances, pool_latents
 from .store import AudioStore
 
 PULL = 4.0
@@ -22,21 +21,13 @@ PULL = 4.0
 
 @torch.no_grad()
 def codewords_like(
-    codec: Codec,
-    tokens: SemanticTokens,
-    student: SemanticStudent,
-    pool: Pool,
-    utterances: Sequence[Utterance],
-    *,
-    frames: int = 400_000,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor]:
-    """Return the mean of a student's output where another codec chose each codeword, float32 `(size, dim)`, and how often, float32 `(size,)`.
+    codec: Codec, student: SemanticStudent, pool: Pool, utterances: Sequence[Utterance], *, frames: int = 400_000, seed: int = 0
+) -> Tensor:
+    """Return the mean of a student's output where another codec chooses each codeword, float32 `(size, dim)`.
 
     Args:
-        codec: the other one; only its semantic codewords are read.
-        tokens: its semantic tokens of the pool.
-        student: the new semantic encoder, on the CPU.
+        codec: the other one; only what makes its semantic tokens is used.
+        student: the new semantic encoder, on the codec's device.
         pool: the audio.
         utterances: what to choose from.
         frames: about how many to hear.
@@ -49,19 +40,22 @@ def codewords_like(
     known = codec.quantizer_s.codewords()[0]
     if len(known) != size:
         raise TrainError(f"the student's codebook has {size} codewords, that of {codec.config.name} {len(known)}; make codebook_size equal")
-    hop = student.config.hop_s
-    chosen, total = draw_utterances(utterances, frames, hop, seed)
+    if student.config.hop_s != codec.config.hop_s:
+        raise TrainError(f"the student's frames are of {student.config.hop_s} samples, those of {codec.config.name} of {codec.config.hop_s}")
+    chosen, total = draw_utterances(utterances, frames, student.config.hop_s, seed)
     if not total:
         raise TrainError("no speech to find the codewords' meaning in; the pool has no utterance for training")
-    crops = [Crop(utterance, 0, utterance.samples) for utterance in chosen]
-    said = torch.cat([tokens.crop([crop], frames_for(crop.samples, hop))[0] for crop in crops])
-    heard = torch.empty(total, student.config.semantic.quantizer.dim)
-    for at, latents in pool_latents(student, AudioStore(pool), chosen):
+    audio = AudioStore(pool).to(known.device)
+    said = torch.empty(total, dtype=torch.int64, device=known.device)
+    for at, latents in pool_latents(codec, audio, chosen):
+        said[at] = nearest(latents, known)
+    heard = torch.empty(total, student.config.semantic.quantizer.dim, device=known.device)
+    for at, latents in pool_latents(student, audio, chosen):
         heard[at] = latents
     count = torch.bincount(said, minlength=size).float()
-    guess = _affine(known[said], heard, torch.ones(total))
-    sums = torch.zeros(size, heard.shape[1]).index_add_(0, said, heard)
-    return (sums + PULL * (known @ guess[:-1] + guess[-1])) / (count[:, None] + PULL), count
+    guess = _affine(known[said], heard, torch.ones_like(said).float())
+    sums = torch.zeros(size, heard.shape[1], device=known.device).index_add_(0, said, heard)
+    return (sums + PULL * (known @ guess[:-1] + guess[-1])) / (count[:, None] + PULL)
 
 
 @torch.no_grad()
@@ -72,7 +66,7 @@ def keep_rest(codec: Codec, student: SemanticStudent, codewords: Tensor, count: 
         codec: the other one; not changed.
         student: the new semantic encoder.
         codewords: float32 `(size, dim)`, each in place of the other codec's of that number.
-        count: float32 `(size,)`: how much each matters.
+        count: `(size,)`: how often each is used.
 
     Raises:
         TrainError: if the configurations differ in more than name, semantic encoder and dim.
@@ -100,9 +94,9 @@ def _readers(codec: Codec) -> dict[str, nn.Linear]:
 
 def _affine(x: Tensor, y: Tensor, weight: Tensor, ridge: float = 1e-9) -> Tensor:
     """Return the map `(dim + 1, out)`, its last row the shift, from x to y that is best where the weight is; solved in float64."""
-    z, weight = torch.cat([x, torch.ones(len(x), 1)], 1).double(), weight.double()[:, None]
+    z, weight = torch.cat([x, torch.ones_like(x[:, :1])], 1).double(), weight.double()[:, None]
     product = z.T @ (weight * z)
-    product += ridge * product.diagonal().mean() * torch.eye(len(product), dtype=torch.float64)
+    product += ridge * product.diagonal().mean() * torch.eye(len(product), dtype=torch.float64, device=product.device)
     return torch.linalg.solve(product, z.T @ (weight * y.double())).float()
 
 

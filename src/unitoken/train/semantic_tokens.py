@@ -153,8 +153,8 @@ class SemanticTokens(FrameStore):
         return super().crop(crops, width).long() & 0xFFFF
 
 
-def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool, folder: str | os.PathLike[str]) -> float:
-    """Write the S tokens of a whole pool and return the share of the codebook that they use."""
+def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool, folder: str | os.PathLike[str]) -> Tensor:
+    """Write the S tokens of a whole pool and return how often each is used, int64 `(size,)` on the CPU."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tokens = torch.empty(frame_offsets(pool, student.config.hop_s)[1], dtype=torch.int64, device=codebook.device)
@@ -163,4 +163,4 @@ def tokenize_pool(student: SemanticStudent | Codec, codebook: Tensor, pool: Pool
     with replacing(folder / DATA) as temporary:
         tokens.cpu().numpy().astype("<u2").tofile(temporary)
     mark(folder / DATA, pool)
-    return len(tokens.unique()) / len(codebook)
+    return torch.bincount(tokens, minlength=len(codebook)).cpu()
