@@ -5,14 +5,19 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from trainset import TINY, buzz, count_steps, make_teacher, write_manifest, write_tar
+from trainset import TINY, buzz, count_steps, make_codec, make_pool, make_teacher, write_manifest, write_tar
 from unitoken import Tokenizer
 from unitoken.cli.train import app
 from unitoken.errors import TrainError
-from unitoken.train.handover import load_codec, load_student, trained_codebook
+from unitoken.hub import save_stored
+from unitoken.train.handover import keep_config, load_codec, trained_codebook
+from unitoken.train.like import codewords_like, keep_rest
 from unitoken.train.pool import Pool
+from unitoken.train.semantic import SemanticStudent
+from unitoken.train.semantic_tokens import SemanticTokens
 
 SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
 
@@ -51,15 +56,6 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     assert "codebook of 64" in call("codebook", tmp_path / "refined", pool, "-o", tmp_path / "codec", *held_out, "--device", "cpu")
     assert torch.equal(load_codec(tmp_path / "codec").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
     count_steps(monkeypatch, 2)
-    like = ["--like", tmp_path / "codec", *held_out, "--device", "cpu"]
-    assert "codebook of 64" in call("codebook", tmp_path / "0", pool, "-o", tmp_path / "kept", *like)
-    old, kept = load_codec(tmp_path / "codec"), load_codec(tmp_path / "kept")
-    assert torch.equal(kept.decoder.head.weight, old.decoder.head.weight)
-    assert torch.equal(kept.semantic.out.weight, load_student(tmp_path / "0").semantic.out.weight)
-    assert not torch.equal(kept.decoder.from_s.weight, old.decoder.from_s.weight)
-    call("codebook", tmp_path / "refined", pool, "-o", tmp_path / "kept", *like)
-    assert torch.equal(load_codec(tmp_path / "kept").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
-    assert torch.equal(load_codec(tmp_path / "kept").decoder.head.weight, old.decoder.head.weight)
     shared = ["--pitch", tmp_path / "pitch", *held_out, "--device", "cpu", *SET]
     call("reconstruct", tmp_path / "codec", pool, "-o", tmp_path / "1", *shared, *small, "--set", "swapped=2", "--teacher", teacher)
     count_steps(monkeypatch, 1)
@@ -92,6 +88,37 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
     assert weights.read_bytes() == whole
     call("split", weights, "-o", tmp_path / "split", "--max-part-mb", "0.1")
     assert len(list((tmp_path / "split").glob("model.safetensors.0*"))) == -(-len(whole) // 100_000)
+
+
+def test_a_new_semantic_encoder_for_a_trained_codec(tmp_path):
+    old, pool, student = make_codec(), make_pool(tmp_path, 2, 3), SemanticStudent(TINY)
+    save_stored(tmp_path / "old", TINY, old.state_dict(), dtype=torch.float32)
+    for name, state in (
+        ("semantic", student.state_dict()),
+        ("refined", {"trainer.quantizer.codebook": torch.randn(64, 16)} | {f"student.{key}": value for key, value in student.state_dict().items()}),
+    ):
+        keep_config(tmp_path / name, TINY)
+        save_file(state, tmp_path / name / "average.safetensors")
+
+    def kept(run, *more):
+        out = call("codebook", tmp_path / run, pool.folder, "-o", tmp_path / "new", "--like", tmp_path / "old", "--device", "cpu", *more)
+        assert "codebook of 64" in out
+        made = load_codec(tmp_path / "new")
+        assert torch.equal(made.decoder.head.weight, old.decoder.head.weight)
+        return made
+
+    made = kept("semantic")
+    assert torch.equal(made.semantic.out.weight, student.semantic.out.weight)
+    assert torch.equal(made.quantizer_s.codebook, codewords_like(old.eval(), student.eval(), pool, pool.utterances))
+    said = SemanticTokens(tmp_path / "new", pool, TINY.hop_s).data.long()
+    assert torch.equal(
+        keep_rest(old, student, made.quantizer_s.codebook, torch.bincount(said, minlength=64)).decoder.from_s.weight, made.decoder.from_s.weight
+    )
+    assert not torch.equal(made.decoder.from_s.weight, old.decoder.from_s.weight)
+    assert kept("semantic", "--dim", "6").quantizer_s.codebook.shape == (64, 6)
+    assert torch.equal(kept("refined").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
+    with pytest.raises(TrainError, match="has a codebook already, whose dims stay; leave --dim out"):
+        kept("refined", "--dim", "6")
 
 
 def test_an_unknown_setting_is_named_before_any_work(tmp_path):

@@ -8,7 +8,7 @@ from unitoken.config import QuantizerConfig
 from unitoken.errors import TrainError
 from unitoken.model.codec import Codec
 from unitoken.train import like
-from unitoken.train.like import codewords_like, keep_rest
+from unitoken.train.like import codewords_like, keep_rest, narrow
 from unitoken.train.semantic import SemanticStudent
 from unitoken.train.semantic_tokens import pool_latents
 from unitoken.train.store import AudioStore
@@ -78,6 +78,27 @@ def test_codewords_of_another_dim_are_read_as_well_as_can_be():
     said, wanted = made.decoder.from_s(narrow), codec.decoder.from_s(codec.quantizer_s.codebook)
     best = torch.linalg.lstsq(torch.cat([narrow, torch.ones(64, 1)], 1), wanted).solution
     torch.testing.assert_close(said, torch.cat([narrow, torch.ones(64, 1)], 1) @ best, rtol=0, atol=1e-3)
+
+
+def test_a_narrower_latent_is_what_the_student_says_on_its_principal_axes(pool):
+    student = student_of(make_codec().eval())
+    made = narrow(student, 5, pool, pool.utterances)
+    assert (made.config.semantic.quantizer.dim, student.config.semantic.quantizer.dim) == (5, 16)
+    audio = AudioStore(pool)
+    said, told = (torch.cat([latents for _, latents in pool_latents(each, audio, pool.utterances)]) for each in (student, made))
+    wanted = torch.pca_lowrank(said, 5, niter=20)[2]
+    assert torch.cov(told.T).diagonal().sum() == pytest.approx(float(torch.cov((said @ wanted).T).diagonal().sum()), rel=1e-3)
+    correlation = torch.corrcoef(told.T)
+    assert (correlation - torch.eye(5)).abs().max() < 1e-2
+    assert (torch.linalg.lstsq(said - said.mean(0), told - told.mean(0)).solution.norm(dim=0) - 1).abs().max() < 1e-3
+
+
+def test_a_latent_is_not_made_wider_nor_without_speech(pool):
+    student = student_of(make_codec().eval())
+    with pytest.raises(TrainError, match="a latent of 16 dims can be brought to 1 to 15, got 16"):
+        narrow(student, 16, pool, pool.utterances)
+    with pytest.raises(TrainError, match="0 frames do not show the axes of 16 dims"):
+        narrow(student, 4, pool, [])
 
 
 def test_what_cannot_be_kept_is_refused(pool):

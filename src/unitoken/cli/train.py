@@ -83,6 +83,7 @@ def codebook(
     config: Config = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of speech that the codebook is fitted to.")] = 400_000,
     flatten: Annotated[float, typer.Option(min=0, max=1, help="How far the latent's dimensions are brought to equal variance first.")] = 0.5,
+    dim: Annotated[int | None, typer.Option(help="Dims of the codewords, if they are to be fewer than the run's.")] = None,
     like: Annotated[Path | None, typer.Option(help="Trained codec whose codewords' meaning, P, G and decoder are kept.")] = None,
     seed: Annotated[int, typer.Option(help="Of the fit and of the parts of the codec that are not trained yet.")] = 0,
     device: Device = None,
@@ -90,15 +91,20 @@ def codebook(
     """Write a codec folder for the next stage, its semantic codebook fitted unless it is trained, and the pool's semantic tokens beside it."""
     import torch
 
+    from ..errors import TrainError
     from ..hub import save_stored
     from ..train.handover import join_codec, load_codec, load_student, read_config, trained_codebook
-    from ..train.like import codewords_like, keep_rest
+    from ..train.like import codewords_like, keep_rest, narrow
     from ..train.semantic_tokens import fit_codebook, tokenize_pool
 
     opened, utterances, _ = open_pool(pool, valid_speakers)
     place = one_device(device)
     student, words = load_student(run, read_config(config) if config else None).to(place), trained_codebook(run)
     known = load_codec(like).eval() if like else None
+    if dim is not None:
+        if words is not None:
+            raise TrainError(f"{run} has a codebook already, whose dims stay; leave --dim out")
+        student = narrow(student, dim, opened, utterances, seed=seed)
     if words is None and known is not None:
         words = codewords_like(known.to(place), student, opened, utterances, frames=frames, seed=seed)
     elif words is None:

@@ -1,4 +1,4 @@
-"""Codewords for a new semantic encoder that mean what another codec's mean, so that this codec's P, G and decoder go on from where they are."""
+"""A new semantic encoder for a trained codec: codewords that mean what the codec's mean, so that its P, G and decoder go on from where they are."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,6 +17,39 @@ from .store import AudioStore
 
 PULL = 4.0
 """Frames' worth of what a linear map says of a codeword that speech may not have used."""
+
+
+@torch.no_grad()
+def narrow(
+    student: SemanticStudent, dim: int, pool: Pool, utterances: Sequence[Utterance], *, frames: int = 100_000, seed: int = 0
+) -> SemanticStudent:
+    """Return a student whose latent has fewer dims: the principal axes of what the student says.
+
+    Args:
+        student: with an output layer; not changed.
+        dim: how many.
+        pool: the audio.
+        utterances: what to choose from.
+        frames: about how many to hear.
+        seed: of the choice.
+
+    Raises:
+        TrainError: if that is no narrower, or there is not enough speech.
+    """
+    semantic = student.config.semantic
+    if not 1 <= dim < semantic.quantizer.dim:
+        raise TrainError(f"a latent of {semantic.quantizer.dim} dims can be brought to 1 to {semantic.quantizer.dim - 1}, got {dim}")
+    chosen, total = draw_utterances(utterances, frames, student.config.hop_s, seed)
+    if total <= semantic.quantizer.dim:
+        raise TrainError(f"{total} frames do not show the axes of {semantic.quantizer.dim} dims; the pool needs more utterances for training")
+    device = next(student.parameters()).device
+    said = torch.cat([latents for _, latents in pool_latents(student, AudioStore(pool).to(device), chosen)])
+    axes = torch.linalg.eigh(torch.cov(said.T.double())).eigenvectors.flip(1)[:, :dim].float()
+    quantizer = dataclasses.replace(semantic.quantizer, dim=dim)
+    made = SemanticStudent(dataclasses.replace(student.config, semantic=dataclasses.replace(semantic, quantizer=quantizer))).to(device)
+    turned = {name: axes.T @ value for name, value in student.state_dict().items() if name.startswith("semantic.out.")}
+    made.load_state_dict(student.state_dict() | turned)
+    return made.eval()
 
 
 @torch.no_grad()
