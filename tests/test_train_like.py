@@ -82,12 +82,13 @@ def test_codewords_of_another_dim_are_read_as_well_as_can_be():
 
 def test_a_narrower_latent_is_what_the_student_says_on_its_principal_axes(pool):
     student = student_of(make_codec().eval())
-    made = narrow(student, 5, pool, pool.utterances)
+    made, axes = narrow(student, 5, pool, pool.utterances)
     assert (made.config.semantic.quantizer.dim, student.config.semantic.quantizer.dim) == (5, 16)
     audio = AudioStore(pool)
     said, told = (torch.cat([latents for _, latents in pool_latents(each, audio, pool.utterances)]) for each in (student, made))
     wanted = torch.pca_lowrank(said, 5, niter=20)[2]
     assert torch.cov(told.T).diagonal().sum() == pytest.approx(float(torch.cov((said @ wanted).T).diagonal().sum()), rel=1e-3)
+    torch.testing.assert_close(said @ axes, told, rtol=0, atol=1e-4)
     correlation = torch.corrcoef(told.T)
     assert (correlation - torch.eye(5)).abs().max() < 1e-2
     assert (torch.linalg.lstsq(said - said.mean(0), told - told.mean(0)).solution.norm(dim=0) - 1).abs().max() < 1e-3

@@ -91,7 +91,6 @@ def codebook(
     """Write a codec folder for the next stage, its semantic codebook fitted unless it is trained, and the pool's semantic tokens beside it."""
     import torch
 
-    from ..errors import TrainError
     from ..hub import save_stored
     from ..train.handover import join_codec, load_codec, load_student, read_config, trained_codebook
     from ..train.like import codewords_like, keep_rest, narrow
@@ -102,9 +101,8 @@ def codebook(
     student, words = load_student(run, read_config(config) if config else None).to(place), trained_codebook(run)
     known = load_codec(like).eval() if like else None
     if dim is not None:
-        if words is not None:
-            raise TrainError(f"{run} has a codebook already, whose dims stay; leave --dim out")
-        student = narrow(student, dim, opened, utterances, seed=seed)
+        student, axes = narrow(student, dim, opened, utterances, seed=seed)
+        words = None if words is None else words @ axes.cpu()
     if words is None and known is not None:
         words = codewords_like(known.to(place), student, opened, utterances, frames=frames, seed=seed)
     elif words is None:

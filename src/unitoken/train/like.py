@@ -22,8 +22,8 @@ PULL = 4.0
 @torch.no_grad()
 def narrow(
     student: SemanticStudent, dim: int, pool: Pool, utterances: Sequence[Utterance], *, frames: int = 100_000, seed: int = 0
-) -> SemanticStudent:
-    """Return a student whose latent has fewer dims: the principal axes of what the student says.
+) -> tuple[SemanticStudent, Tensor]:
+    """Return a student whose latent has fewer dims, the principal axes of what the student says, and these axes, float32 `(old dim, dim)`.
 
     Args:
         student: with an output layer; not changed.
@@ -49,7 +49,7 @@ def narrow(
     made = SemanticStudent(dataclasses.replace(student.config, semantic=dataclasses.replace(semantic, quantizer=quantizer))).to(device)
     turned = {name: axes.T @ value for name, value in student.state_dict().items() if name.startswith("semantic.out.")}
     made.load_state_dict(student.state_dict() | turned)
-    return made.eval()
+    return made.eval(), axes
 
 
 @torch.no_grad()
