@@ -5,6 +5,7 @@ import torch
 
 from trainset import TINY, make_codec, make_pool, make_tokens
 from unitoken.config import QuantizerConfig
+from unitoken.encoder_config import FrontEndConfig, TransformerConfig
 from unitoken.errors import TrainError
 from unitoken.model.codec import Codec
 from unitoken.train import like
@@ -67,6 +68,17 @@ def test_the_rest_goes_on_as_it_was_with_codewords_that_only_moved():
     torch.testing.assert_close(*heard, rtol=0, atol=1e-4)
     shifted = keep_rest(codec, student_of(codec), known @ turn + 3, torch.ones(64))
     torch.testing.assert_close(shifted.decode(s, p, g, valid), codec.decode(s, p, g, valid), rtol=0, atol=1e-4)
+
+
+def test_an_encoder_of_another_kind_joins_the_rest():
+    codec = make_codec().eval()
+    encoder = TransformerConfig(32, 2, (24, 16), 4, FrontEndConfig(400, 400, 160, 40))
+    config = dataclasses.replace(TINY, name="other", semantic=dataclasses.replace(TINY.semantic, encoder=encoder))
+    student = SemanticStudent(config)
+    made = keep_rest(codec, student, codec.quantizer_s.codebook, torch.ones(64))
+    assert made.config == config
+    assert all(torch.equal(value, made.semantic.state_dict()[name]) for name, value in student.semantic.state_dict().items())
+    assert all(torch.equal(value, made.residual.state_dict()[name]) for name, value in codec.residual.state_dict().items())
 
 
 def test_codewords_of_another_dim_are_read_as_well_as_can_be():

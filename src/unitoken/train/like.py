@@ -112,8 +112,8 @@ def keep_rest(codec: Codec, student: SemanticStudent, codewords: Tensor, count: 
     made, known = join_codec(student, codewords), codec.quantizer_s.codewords()[0]
     state = made.state_dict()
     read = {f"{name}.{part}" for name in _readers(made) for part in ("weight", "bias")}
-    own = {name for name in state if name.startswith(("semantic.", "quantizer_s.")) or name in read}
-    made.load_state_dict(state | {name: value for name, value in codec.state_dict().items() if name not in own})
+    kept = {name: value for name, value in codec.state_dict().items() if not name.startswith(("semantic.", "quantizer_s.")) and name not in read}
+    made.load_state_dict(state | kept)
     for name, layer in _readers(made).items():
         _fit(layer, _readers(codec)[name], codewords, known, count)
     return made.eval()
