@@ -200,6 +200,19 @@ def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
     torch.testing.assert_close(made.pooling.pooled(pieced.statistics), pooled, rtol=0, atol=1e-5)
 
 
+@CONFIGS
+@pytest.mark.parametrize("more", [0, 1, 9])
+def test_frames_that_are_heard_only_are_left_out_of_the_latents_and_change_none(config, more):
+    made, context = codec(config), codec(config).encode_context_frames
+    past, future, core = context.past + more, context.future + more // 2, 12
+    x, valid = clip((past + core + future) * config.hop)[None], torch.tensor([[2 * config.hop, (past + core + 1) * config.hop]])
+    all_of_them, inner = made.latents(x, valid), made.latents(x, valid, Context(past, future))
+    for stream in STREAMS:
+        fine = config.hop // reach(made, stream)[0]
+        wanted = getattr(all_of_them, stream)[:, past * fine : (past + core) * fine]
+        torch.testing.assert_close(getattr(inner, stream), wanted, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("frames", [130, 250, 450])
 def test_a_transformer_counts_positions_from_the_beginning_of_a_window(frames):
     """A window is what one pass over a row gives that begins as far before it, whatever comes behind."""
@@ -212,6 +225,7 @@ def test_a_transformer_counts_positions_from_the_beginning_of_a_window(frames):
         row = F.pad(x, (max(0, -first), 7 * config.hop))[max(0, first) :]
         alone = made.latents(row[None], torch.tensor([[-first, len(x) - first]]))
         torch.testing.assert_close(pieced.s_latent[start:][:count], alone.s[0, before:][:count], rtol=0, atol=1e-5)
+        torch.testing.assert_close(pieced.p_latent[start:][:count], alone.p[0, before:][:count], rtol=0, atol=1e-4)
     if frames > 250:
         whole_row = encoded(made, x).s[0]
         assert (pieced.s_latent - whole_row).abs().max() > 1e-3

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..config import CodecConfig
 from ..nn.pooling import AttentivePooling, Statistics
 from ..nn.quantize import build_quantizer
 from ..nn.spectral import LogMel
 from .decoder import EDGE, Decoder
-from .encoder import Context, Encoder
+from .encoder import NOTHING, Context, Encoder
 from .pitch import make_source
 from .transformer import TransformerEncoder, semantic_encoder
 
@@ -29,6 +30,11 @@ class Latents:
     s: Tensor
     p: Tensor
     g: Tensor
+
+
+def _without(frames: Tensor, margin: Context, factor: int) -> Tensor:
+    """Return `(batch, frames, ...)` without a margin, `factor` frames for each of the margin's."""
+    return frames[:, margin.past * factor : frames.shape[1] - margin.future * factor].contiguous()
 
 
 class Codec(nn.Module):
@@ -69,26 +75,35 @@ class Codec(nn.Module):
         at = torch.arange(frames, device=valid.device)[None] * hop
         return ((at + hop > valid[:, :1]) & (at < valid[:, 1:])).float().unsqueeze(-1)
 
-    def latents(self, waveform: Tensor, valid: Tensor) -> Latents:
+    def latents(self, waveform: Tensor, valid: Tensor, margin: Context = NOTHING) -> Latents:
         """Encode windows.
 
         Args:
             waveform: float32 `(batch, samples)`, samples a multiple of `config.hop`, zero outside the clip.
             valid: int64 `(batch, 2)`: where in the row the clip starts and ends; see `mask`.
+            margin: frames of `config.hop` samples at the row's ends that are there to be heard only: no latents of them are returned, and an encoder
+                leaves out what it needs not hear for the others. `encode_context_frames` is enough to change nothing.
         """
-        features = self.front_end(waveform)
-        front_hop, frames = self.config.front_end.hop, features.shape[1]
-
-        def masked(stride: int) -> Tensor:
-            return self.mask(valid, frames // stride, front_hop * stride)
+        features, hop = self.front_end(waveform), self.config.hop
 
         def run(encoder: Encoder, side: Tensor | None = None) -> Tensor:
-            return encoder(features, masked(encoder.config.stride), side)
+            need, size = self._frames(self._heard(encoder)), self.config.front_end.hop
+            cut = Context(max(0, margin.past - need.past), max(0, margin.future - need.future))
+            x = _without(features, cut, hop // size)
+            if side is not None:
+                side = _without(side, cut, hop // self.config.hop_s)
+            mask = self.mask(valid - cut.past * hop, x.shape[1] // encoder.config.stride, size * encoder.config.stride)
+            return _without(encoder(x, mask, side), margin - cut, hop // (size * encoder.config.stride))
 
         own = features if self.config.front_end_s == self.config.front_end else self.front_end_s(waveform)
-        s = self.semantic(own, masked(self.config.semantic.encoder.stride))
+        fine, mask = hop // self.config.hop_s, self.mask(valid, waveform.shape[1] // self.config.hop_s, self.config.hop_s)
+        if isinstance(self.semantic, TransformerEncoder):
+            gone = max(0, min(margin.past, margin.future) * fine - self._side_frames())
+            s = F.pad(self.semantic(own, mask, gone), (0, 0, gone, gone))
+        else:
+            s = self.semantic(own, mask)
         heard = self.quantizer_s.quantize(s)[1] if self.config.p_hears_s else None
-        return Latents(s, run(self.residual, heard), run(self.global_encoder))
+        return Latents(_without(s, margin, fine), run(self.residual, heard), run(self.global_encoder))
 
     def global_statistics(self, frames: Tensor, mask: Tensor) -> Statistics:
         """Return the pooled moments of global frames `(batch, frames, channels)` where the mask is one."""
@@ -143,11 +158,21 @@ class Codec(nn.Module):
         size = front_end.config
         return Context(context.past * size.hop + front_end.reach, context.future * size.hop + size.window - size.hop - front_end.reach)
 
+    def _frames(self, samples: Context) -> Context:
+        """Return how many frames of `config.hop` samples hold so many."""
+        return Context(math.ceil(samples.past / self.config.hop), math.ceil(samples.future / self.config.hop))
+
+    def _side_frames(self) -> int:
+        """Return how many frames of S before or after its own P hears."""
+        if not self.config.p_hears_s:
+            return 0
+        side = self.residual.side_context
+        return math.ceil(max(side.past, side.future) * self.config.hop_p / self.config.hop_s)
+
     @property
     def encode_context_frames(self) -> Context:
         """Frames of `config.hop` samples that an exact chunk needs before and after it to be encoded."""
-        field, hop = self.receptive_field, self.config.hop
-        return Context(math.ceil(field.past / hop), math.ceil(field.future / hop))
+        return self._frames(self.receptive_field)
 
     @property
     def decode_context_frames(self) -> Context:

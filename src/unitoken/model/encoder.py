@@ -20,6 +20,13 @@ class Context:
     past: int
     future: int
 
+    def __sub__(self, other: "Context") -> "Context":
+        """Return what is left of it."""
+        return Context(self.past - other.past, self.future - other.future)
+
+
+NOTHING = Context(0, 0)
+
 
 def spread_lookahead(blocks: int, kernel: int, lookahead: int | None) -> list[int]:
     """Return each block's future taps: centred if `lookahead` is None, else its budget given to the first blocks until it is used up."""

@@ -36,15 +36,16 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.out = nn.Linear(config.dim, out)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, margin: int = 0) -> Tensor:
         """Encode frames.
 
         Args:
             features: float32 `(batch, frames * stride, mels)`, finite, anything where the mask is zero.
             mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
+            margin: frames at each end that are there to be heard only: each block leaves out those that no later one will ask for.
 
         Returns:
-            float32 `(batch, frames, out)`; values where the mask is zero mean nothing.
+            float32 `(batch, frames - 2 * margin, out)`; values where the mask is zero mean nothing.
 
         Raises:
             ConfigError: if there are more frames than positions, 30 s.
@@ -55,9 +56,12 @@ class TransformerEncoder(nn.Module):
         x = F.gelu(self.first(features.transpose(1, 2) * fine)) * fine
         x = F.gelu(self.second(x)).transpose(1, 2)
         x = (x.reshape(batch, frames, 2, -1).mean(2) + self._positions(batch, frames)) * mask
-        allowed = near(mask, self.config.reach)
-        for block in self.blocks:
-            x = block(x, mask, allowed)
+        allowed, gone = near(mask, self.config.reach), 0
+        for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
+            shed = max(0, margin - left * self.config.reach) - gone
+            x = block(x, mask, allowed, shed)
+            inner, gone = slice(shed, mask.shape[1] - shed), gone + shed
+            mask, allowed = mask[:, inner], allowed[:, :, inner, inner]
         return self.out(self.norm(x))
 
     def check_frames(self, frames: int) -> None:

@@ -90,19 +90,12 @@ def _encode_batch(codec: Codec, clips: Sequence[Tensor], batch: list[tuple[int, 
         waveform[row, first - offset : first - offset + len(piece)] = piece
         valid[row, 0], valid[row, 1] = -offset, len(clips[clip]) - offset
     waveform, valid = waveform.to(device), valid.to(device)
-    latents = codec.latents(waveform, valid)
-
-    def inner(frames: Tensor, hop: int) -> Tensor:
-        factor = config.hop // hop
-        return frames[:, context.past * factor : (context.past + core) * factor].contiguous()
-
-    hop_g = config.front_end.hop * config.global_.encoder.stride
-    s_latent, p_latent = inner(latents.s, config.hop_s), inner(latents.p, config.hop_p)
-    mask = inner(codec.mask(valid, latents.g.shape[1], hop_g), hop_g)
-    statistics = codec.global_statistics(inner(latents.g, hop_g), mask)
-    s, p = codec.quantizer_s.quantize(s_latent)[0].cpu(), codec.quantizer_p.quantize(p_latent)[0].cpu()
+    latents = codec.latents(waveform, valid, context)
+    mask = codec.mask(valid - context.past * config.hop, latents.g.shape[1], config.front_end.hop * config.global_.encoder.stride)
+    statistics = codec.global_statistics(latents.g, mask)
+    s, p = codec.quantizer_s.quantize(latents.s)[0].cpu(), codec.quantizer_p.quantize(latents.p)[0].cpu()
     moments = [moment.cpu() for moment in (statistics.weight, statistics.mean, statistics.moment)]
-    s_latent, p_latent = s_latent.cpu(), p_latent.cpu()
+    s_latent, p_latent = latents.s.cpu(), latents.p.cpu()
     for row, (_, window) in enumerate(batch):
         count_s, count_p = (window.valid * config.hop // hop for hop in (config.hop_s, config.hop_p))
         part = Statistics(*(moment[row : row + 1] for moment in moments))

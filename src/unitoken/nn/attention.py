@@ -57,16 +57,18 @@ class AttentionBlock(nn.Module):
         self.up = nn.Linear(channels, hidden)
         self.down = nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor) -> Tensor:
-        """Return `(batch, frames, channels)`, zero where the mask is.
+    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor, shed: int = 0) -> Tensor:
+        """Return `(batch, frames - 2 * shed, channels)`, zero where the mask is.
 
         Args:
             x: `(batch, frames, channels)`.
             mask: float32 `(batch, frames, 1)`: one on valid frames.
             allowed: what `near` returned.
+            shed: frames at each end that are attended to and not computed any further.
         """
         batch, frames, channels = x.shape
         query, key, value = self.query_key_value(self.norm_attention(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-        x = x + self.joined(heard.transpose(1, 2).reshape(batch, frames, channels))
-        return (x + self.down(F.gelu(self.up(self.norm(x))))) * mask
+        inner = slice(shed, frames - shed)
+        heard = F.scaled_dot_product_attention(query[:, :, inner], key, value, attn_mask=allowed[:, :, inner])
+        x = x[:, inner] + self.joined(heard.transpose(1, 2).reshape(batch, frames - 2 * shed, channels))
+        return (x + self.down(F.gelu(self.up(self.norm(x))))) * mask[:, inner]
