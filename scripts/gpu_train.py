@@ -59,18 +59,24 @@ def prepare(args):
         target = ["--python-version", "3.12", "--implementation", "cp", *where, "-d", common / "wheels"]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *target, "soundfile", "cffi", "pycparser"]
         subprocess.run(command, check=True)
-    if args.teacher:
-        half_teacher(args.teacher, args.output / "teacher" / "teacher")
+    for name in ("teacher", "start"):
+        if source := getattr(args, name):
+            half_teacher(source, args.output / name / name)
     for name, _, folder in (text.partition("=") for text in args.run):
-        listed = pack(name, Path(folder), args.output / "packed", args.max_mb)
-        for number, part in enumerate(json.loads(listed.read_text())["pieces"]):
-            piece = args.output / f"checkpoint-{name}-{number:02d}"
-            piece.mkdir()
-            (listed.parent / part["name"]).rename(piece / part["name"])
-            shutil.copyfile(listed, piece / listed.name)
-        shutil.rmtree(args.output / "packed")
-    for piece in sorted(path for path in args.output.iterdir() if path.name.startswith(("data-", "checkpoint-", "common", "teacher"))):
+        cut_run(name, Path(folder), args.output, args.max_mb)
+    for piece in sorted(path for path in args.output.iterdir() if path.name.startswith(("data-", "checkpoint-", "common", "teacher", "start"))):
         print(f"{size_mb(piece):8.1f} MB  {piece}{'  is larger than asked for' if size_mb(piece) > args.max_mb * 1.02 else ''}")
+
+
+def cut_run(name, folder, output, max_mb):
+    """Cut a run into pieces of one part each."""
+    listed = pack(name, folder, output / "packed", max_mb)
+    for number, part in enumerate(json.loads(listed.read_text())["pieces"]):
+        piece = output / f"checkpoint-{name}-{number:02d}"
+        piece.mkdir()
+        (listed.parent / part["name"]).rename(piece / part["name"])
+        shutil.copyfile(listed, piece / listed.name)
+    shutil.rmtree(output / "packed")
 
 
 def cut_data(pool, archives, pitch, output, max_mb):
@@ -177,7 +183,8 @@ def train(args):
     if args.stage in ("semantic", "refine"):  # what is there already is kept
         unitoken("features", pool, "-o", LOCAL / "features", "--teacher", LOCAL / "teacher", *device)
     if args.stage == "semantic":
-        unitoken("semantic", *shared, "--features", LOCAL / "features", *timed)
+        begins = ("--whisper", LOCAL / "start") if (LOCAL / "start").is_dir() else ()
+        unitoken("semantic", *shared, "--features", LOCAL / "features", *timed, *begins)
     elif args.stage == "refine":
         unitoken("refine", run / "codebook", *shared, "--features", LOCAL / "features", *timed)
     elif args.stage == "codebook":
@@ -230,7 +237,7 @@ def read_arguments():
     mode = modes.add_parser("prepare")
     mode.add_argument("pool", type=Path, nargs="?", help="training pool, made of the archives in the order given")
     mode.add_argument("--archives", type=Path, nargs="+", default=[])
-    for name in ("--pitch", "--noise", "--valid-speakers", "--teacher"):
+    for name in ("--pitch", "--noise", "--valid-speakers", "--teacher", "--start"):
         mode.add_argument(name, type=Path)
     mode.add_argument("--run", action="append", default=[], metavar="STAGE=FOLDER")
     mode.add_argument("--max-mb", type=float, default=55)

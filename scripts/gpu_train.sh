@@ -3,6 +3,7 @@
 #
 # At home, with the package installed; writes .gpu/, which git ignores, and prints every piece with its size:
 #   scripts/gpu_train.sh prepare POOL --archives TAR... --pitch FOLDER --noise TAR --valid-speakers TSV --teacher FOLDER \
+#       [--start FOLDER (the Whisper whose weights a semantic transformer begins with)] \
 #       [--run semantic=FOLDER --run codebook=FOLDER --run reconstruct=FOLDER ...] [--max-mb 55] [--no-wheels]
 # There (Python 3.12, torch with CUDA, numpy, scipy, safetensors, transformers, typer, rich), one piece or several, `common` first, which brings
 # soundfile:
