@@ -75,7 +75,7 @@ class WhisperTeacher:
         """Return float32 `(batch, frames, dim)`; see `Teacher.features`. At most 28 s a clip."""
         frames = waveform.shape[1] * self.frame_rate // 16000
         positions = self.encoder.embed_positions.weight
-        mel = self.log_mel(F.pad(waveform.to(self.filters.device), (0, padding)))
+        mel = self.log_mel(F.pad(waveform.to(self.filters.device), (0, padding))).to(self.encoder.conv1.weight.dtype)
         hidden = F.gelu(self.encoder.conv2(F.gelu(self.encoder.conv1(mel)))).transpose(1, 2)
         if hidden.shape[1] > len(positions):
             raise TrainError(f"a clip of {waveform.shape[1] / 16000:.1f} s is longer than {self.name} can hear; cut it to 28 s")
@@ -124,17 +124,21 @@ def _layer(layer: int | None, depth: int, name: str) -> int:
     return layer
 
 
-def load_teacher(name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu") -> Teacher:
+def load_teacher(
+    name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Teacher:
     """Load a Whisper, wav2vec 2.0, HuBERT or WavLM encoder as a teacher.
 
     Args:
         name_or_path: a Hub name, or a folder with a `transformers` model.
         layer: which hidden state; None is the last.
         device: where it runs.
+        dtype: what a Whisper encoder computes in, after the spectrogram; features are float32 in any case. The others hear samples and not a
+            spectrogram, of which bfloat16 would leave too little.
 
     Raises:
         MissingDependencyError: without the extra `[teachers]`.
-        TrainError: if it is a model of another kind, or has no such layer.
+        TrainError: if it is a model of another kind, has no such layer, or cannot compute in that dtype.
     """
     try:
         import transformers
@@ -146,10 +150,12 @@ def load_teacher(name_or_path: str | os.PathLike[str], layer: int | None = None,
     config = transformers.AutoConfig.from_pretrained(name)
     label = os.path.basename(os.path.normpath(name))
     if config.model_type == "whisper":
-        encoder: Any = transformers.WhisperModel.from_pretrained(name, dtype=torch.float32).get_encoder()
+        encoder: Any = transformers.WhisperModel.from_pretrained(name, dtype=dtype).get_encoder()
         return WhisperTeacher(encoder.eval().to(device), transformers.WhisperFeatureExtractor.from_pretrained(name), layer, label)
     if config.model_type in {"wav2vec2", "hubert", "wavlm"}:
-        model: Any = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+        if dtype != torch.float32:
+            raise TrainError(f"{name} is a {config.model_type} model, which computes in float32 only; only whisper teachers may in {dtype}")
+        model: Any = transformers.AutoModel.from_pretrained(name, dtype=dtype)
         normalize = bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
         return SpeechModelTeacher(model.eval().to(device), layer, normalize, label)
     raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert and wavlm encoders")
