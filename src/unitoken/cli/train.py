@@ -170,7 +170,7 @@ def reconstruct(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    held, hears = averaged_state(start) if start else None, open_teacher(teacher, place)
+    held, hears = averaged_state(start) if start else None, open_teacher(teacher, place, run.autocast)
     train_reconstruction(loaded, maker, output, chosen, run, device=place, trained=trained, start=held, teacher=hears)
     typer.echo(f"reconstruction run: {output}")
 
@@ -203,7 +203,7 @@ def adversarial(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    hears = open_teacher(teacher, place)
+    hears = open_teacher(teacher, place, shared.autocast)
     train_adversarial(loaded, maker, output, chosen, shared, device=place, start=averaged_state(run), teacher=hears)
     typer.echo(f"adversarial run: {output}")
 

@@ -53,7 +53,7 @@ def features(
     layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
     hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16: twice as fast where the CPU or GPU has it.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="A Whisper computes in bfloat16: twice as fast where the machine can.")] = False,
     device: Device = None,
 ) -> None:
     """Compute a teacher's features of the pool, once; what is there already is kept."""
@@ -65,7 +65,7 @@ def features(
     from ..train.teachers import load_teacher
 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = load_teacher(teacher, layer, device=place, dtype=torch.bfloat16 if bfloat16 else torch.float32)
+    encoder = load_teacher(teacher, layer, device=place, bfloat16=bfloat16)
     count = compute_features(Pool(pool), encoder, output, hop=hop, shard=part, device=place)
     typer.echo(f"features of {count} utterances: {output}")
 

@@ -42,11 +42,11 @@ def find_device(given: str | None) -> "torch.device":
     return found if given in (None, found.type) else torch.device(given)  # `cuda` is each process's own GPU
 
 
-def open_teacher(name: str | None, device: "torch.device") -> "Teacher | None":
-    """Return the teacher of that name, if one is given."""
+def open_teacher(name: str | None, device: "torch.device", bfloat16: bool = False) -> "Teacher | None":
+    """Return the teacher of that name, if one is given; in bfloat16 where it may."""
     from ..train.teachers import load_teacher
 
-    return load_teacher(name, device=device) if name else None
+    return load_teacher(name, device=device, bfloat16=bfloat16) if name else None
 
 
 def run_settings(assignments: list[str] | None, minutes: float, learning_rate: float, compile: bool) -> "tuple[RunSettings, list[str]]":

@@ -125,7 +125,7 @@ def _layer(layer: int | None, depth: int, name: str) -> int:
 
 
 def load_teacher(
-    name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu", bfloat16: bool = False
 ) -> Teacher:
     """Load a Whisper, wav2vec 2.0, HuBERT or WavLM encoder as a teacher.
 
@@ -133,12 +133,12 @@ def load_teacher(
         name_or_path: a Hub name, or a folder with a `transformers` model.
         layer: which hidden state; None is the last.
         device: where it runs.
-        dtype: what a Whisper encoder computes in, after the spectrogram; features are float32 in any case. The others hear samples and not a
-            spectrogram, of which bfloat16 would leave too little.
+        bfloat16: whether a Whisper encoder computes in bfloat16, after the spectrogram; features are float32 in any case. The others hear samples,
+            of which bfloat16 would leave too little: they stay in float32.
 
     Raises:
         MissingDependencyError: without the extra `[teachers]`.
-        TrainError: if it is a model of another kind, has no such layer, or cannot compute in that dtype.
+        TrainError: if it is a model of another kind, or has no such layer.
     """
     try:
         import transformers
@@ -150,12 +150,10 @@ def load_teacher(
     config = transformers.AutoConfig.from_pretrained(name)
     label = os.path.basename(os.path.normpath(name))
     if config.model_type == "whisper":
-        encoder: Any = transformers.WhisperModel.from_pretrained(name, dtype=dtype).get_encoder()
+        encoder: Any = transformers.WhisperModel.from_pretrained(name, dtype=torch.bfloat16 if bfloat16 else torch.float32).get_encoder()
         return WhisperTeacher(encoder.eval().to(device), transformers.WhisperFeatureExtractor.from_pretrained(name), layer, label)
     if config.model_type in {"wav2vec2", "hubert", "wavlm"}:
-        if dtype != torch.float32:
-            raise TrainError(f"{name} is a {config.model_type} model, which computes in float32 only; only whisper teachers may in {dtype}")
-        model: Any = transformers.AutoModel.from_pretrained(name, dtype=dtype)
+        model: Any = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         normalize = bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
         return SpeechModelTeacher(model.eval().to(device), layer, normalize, label)
     raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert and wavlm encoders")
