@@ -14,7 +14,7 @@ from unitoken import Tokenizer
 from unitoken.files import replacing
 
 ROOT = Path(__file__).parents[1]
-CARD = ROOT / "src" / "unitoken" / "weights" / "small-1" / "README.md"
+CARD = ROOT / "src" / "unitoken" / "weights" / "small-2" / "README.md"
 
 
 def tables(path):

@@ -28,7 +28,7 @@ GRID = CodecConfig().grid
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "audio" / "CREDITS.md"]
-NOTE = (ROOT / "docs" / "design" / "0003-model-small-1.md").read_text(encoding="utf-8")
+NOTE = (ROOT / "docs" / "design" / "0003-model-small.md").read_text(encoding="utf-8")
 EXACTNESS = (ROOT / "docs" / "design" / "0002-exactness.md").read_text(encoding="utf-8")
 CLIPS = ROOT / "examples" / "audio"
 
@@ -117,7 +117,7 @@ def test_readme_evaluation_command_parses(folder):
     get_command(app).commands["evaluate"].make_context("evaluate", shlex.split(line))
 
 
-def test_readme_states_what_small_1_is():
+def test_readme_states_what_the_default_model_is():
     config = preset("small")
     with torch.device("meta"):
         codec, larger = Codec(config), Codec(preset("base"))
@@ -157,7 +157,7 @@ def test_the_exactness_note_states_the_grid_and_the_context():
     with torch.device("meta"):
         codec = Codec(preset("small"))
     encode, decode = codec.encode_context_frames, codec.decode_context_frames
-    assert f"`small-1` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
+    assert f"`small-2` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
     assert f"computes `n + {encode.past + encode.future}` to encode and `n + {decode.past + decode.future}` to decode" in EXACTNESS
     assert f"windows of {GRID.core} frames (10 s)" in EXACTNESS
     assert f"in steps of {GRID.quantum} frames" in " ".join(EXACTNESS.split())

@@ -29,7 +29,7 @@ def intelligibility(clean, decoded):
     return float(stoi(clean.double().numpy(), decoded.double().numpy(), RATE))
 
 
-def test_it_is_small_1_as_the_card_describes_it(tok):
+def test_it_is_as_the_card_describes_it(tok):
     assert DEFAULT_MODEL in available_models()
     assert tok.config == preset("small")
     card = (WEIGHTS_ROOT / DEFAULT_MODEL / "README.md").read_text(encoding="utf-8")

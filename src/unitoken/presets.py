@@ -1,6 +1,7 @@
 """The configurations that have a name."""
 
 from .config import CodecConfig, DecoderConfig, EncoderConfig, FrontEndConfig, QuantizerConfig, SemanticConfig, StreamConfig
+from .encoder_config import TransformerConfig
 from .errors import ConfigError
 
 
@@ -18,8 +19,8 @@ PRESETS: dict[str, CodecConfig] = {
         decoder=DecoderConfig(32, 2, 3, 2, 16, pitch_dim=8, pitch_blocks=1, phase_memory=10),
     ),
     "small": CodecConfig(
-        name="small-1",
-        semantic=SemanticConfig(EncoderConfig((128, 192, 320), (1, 2, 6)), QuantizerConfig("vq", 256)),
+        name="small-2",
+        semantic=SemanticConfig(TransformerConfig(hidden=(1248, 1120, 848, 368)), QuantizerConfig("vq", 128)),
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
         decoder=DecoderConfig(dim=384),
