@@ -111,7 +111,8 @@ def test_readme_training_commands_parse():
 
 def test_readme_evaluation_command_parses(folder):
     (line,) = re.findall(r"<!-- quality table: unitoken evaluate (.*) -->", README)
-    Path("test").mkdir()
+    for name in ("test", "lyra"):
+        Path(name).mkdir()
     for name in ("test/manifest.tsv", "ge2e.safetensors", "model_v8.onnx"):
         Path(name).touch()
     get_command(app).commands["evaluate"].make_context("evaluate", shlex.split(line))
