@@ -130,10 +130,10 @@ print(torch.get_num_threads(), *(hashlib.sha256(stream.numpy().tobytes()).hexdig
 
 
 @pytest.mark.slow
-def test_the_number_of_threads_changes_no_token_no_latent_and_no_sample():
+def test_in_mkls_strict_mode_the_number_of_threads_changes_no_token_no_latent_and_no_sample():
     outputs = []
     for threads in ("1", "2"):
-        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_DYNAMIC": "FALSE"}
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_DYNAMIC": "FALSE", "MKL_CBWR": "AVX512,STRICT"}
         done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=True)
         count, *hashes = done.stdout.split()
         assert count == threads
