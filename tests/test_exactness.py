@@ -122,15 +122,17 @@ from unitoken.model.codec import Codec
 from unitoken.tokenizer import Tokenizer
 
 torch.manual_seed(0)
+product = torch.randn(160, 1248) @ torch.randn(1248, 384)
 tok = Tokenizer(Stored(preset("small"), Codec(preset("small")).state_dict(), "ab" * 16))
 bundle = tok.encode(0.1 * torch.randn(12 * 16000), sample_rate=16000, latents=True)
-streams = [bundle.s, bundle.p, bundle.g, *bundle.latents.values(), tok.decode(bundle)]
+streams = [product, bundle.s, bundle.p, bundle.g, *bundle.latents.values(), tok.decode(bundle)]
 print(torch.get_num_threads(), *(hashlib.sha256(stream.numpy().tobytes()).hexdigest()[:16] for stream in streams))
 """
 
 
 @pytest.mark.slow
-def test_in_mkls_strict_mode_the_number_of_threads_changes_no_token_no_latent_and_no_sample():
+def test_the_number_of_threads_changes_no_token_no_latent_and_no_sample_where_it_changes_no_product():
+    """MKL's strict mode makes products independent of threads; where it is not to be had, there is nothing to promise (design note 0002)."""
     outputs = []
     for threads in ("1", "2"):
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_DYNAMIC": "FALSE", "MKL_CBWR": "AVX512,STRICT"}
@@ -138,4 +140,5 @@ def test_in_mkls_strict_mode_the_number_of_threads_changes_no_token_no_latent_an
         count, *hashes = done.stdout.split()
         assert count == threads
         outputs.append(hashes)
-    assert outputs[0] == outputs[1]
+    one, two = outputs
+    assert one[1:] == two[1:] or one[0] != two[0]
