@@ -122,7 +122,8 @@ from unitoken.model.codec import Codec
 from unitoken.tokenizer import Tokenizer
 
 torch.manual_seed(0)
-product = torch.randn(160, 1248) @ torch.randn(1248, 384)
+shapes = [(rows, inputs) for rows in (50, 110, 136, 160, 310, 360) for inputs in (384, 848, 1120, 1152, 1248)]
+product = torch.cat([torch.randn(rows, inputs) @ torch.randn(inputs, 384) for rows, inputs in shapes])
 tok = Tokenizer(Stored(preset("small"), Codec(preset("small")).state_dict(), "ab" * 16))
 bundle = tok.encode(0.1 * torch.randn(12 * 16000), sample_rate=16000, latents=True)
 streams = [product, bundle.s, bundle.p, bundle.g, *bundle.latents.values(), tok.decode(bundle)]
