@@ -12,9 +12,10 @@ from pathlib import Path
 
 from unitoken import Tokenizer
 from unitoken.files import replacing
+from unitoken.hub import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
-CARD = ROOT / "src" / "unitoken" / "weights" / "small-2" / "README.md"
+CARD = ROOT / "src" / "unitoken" / "weights" / DEFAULT_MODEL / "README.md"
 
 
 def tables(path):

@@ -555,9 +555,9 @@ def test_models(run, tokenizer, tmp_path, monkeypatch):
     result = run("models")
     assert result.stdout == ""
     assert "no models came with this package" in result.stderr
-    save_model(tmp_path / "small-2", 0)
+    save_model(tmp_path / hub.DEFAULT_MODEL, 0)
     (facts,) = json.loads(run("models", "--json").stdout)
-    assert facts == json.loads(run("info", "small-2", "--json").stdout) | {"default": True}
+    assert facts == json.loads(run("info", hub.DEFAULT_MODEL, "--json").stdout) | {"default": True}
     header, row = run("models").stdout.splitlines()
     assert header.split()[:2] == ["name", "Hz"]
     assert row.startswith("tiny (default)  16000  25  ")

@@ -157,8 +157,9 @@ def test_the_model_note_prints_what_it_says():
 def test_the_exactness_note_states_the_grid_and_the_context():
     with torch.device("meta"):
         codec = Codec(preset("small"))
+    assert codec.config.name == hub.DEFAULT_MODEL
     encode, decode = codec.encode_context_frames, codec.decode_context_frames
-    assert f"`small-2` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
+    assert f"`{hub.DEFAULT_MODEL}` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
     assert f"computes `n + {encode.past + encode.future}` to encode and `n + {decode.past + decode.future}` to decode" in EXACTNESS
     assert f"windows of {GRID.core} frames (10 s)" in EXACTNESS
     assert f"in steps of {GRID.quantum} frames" in " ".join(EXACTNESS.split())

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,6 +114,9 @@ def test_every_length_up_to_three_frames_comes_back():
     assert [len(bundle.s) for bundle in bundles] == [-(-samples // HOP) for samples in sizes]
 
 
+CPU = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+HAS_STRICT_MODE = "GenuineIntel" in CPU and "avx512f" in CPU
+
 THREADS = """
 import hashlib, sys
 import torch
@@ -141,5 +145,6 @@ def test_the_number_of_threads_changes_no_token_no_latent_and_no_sample_where_it
         count, *hashes = done.stdout.split()
         assert count == threads
         outputs.append(hashes)
-    one, two = outputs
-    assert one[1:] == two[1:] or one[0] != two[0]
+    (product, *one), (same, *two) = outputs
+    assert product == same or not HAS_STRICT_MODE
+    assert one == two or product != same

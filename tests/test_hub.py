@@ -57,9 +57,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
-    """A package with the models `other-1` (seed 1) and `small-2` (seed 2), and a folder that holds none."""
+    """A package with the models `other-1` (seed 1) and the default one (seed 2), and a folder that holds none."""
     root = tmp_path / "weights"
-    hub.save_stored(root / "small-2", CONFIG, random_state(2))
+    hub.save_stored(root / hub.DEFAULT_MODEL, CONFIG, random_state(2))
     hub.save_stored(root / "other-1", CONFIG, random_state(1))
     (root / "unfinished").mkdir()
     monkeypatch.setattr(hub, "WEIGHTS_ROOT", root)
@@ -320,19 +320,19 @@ def test_weights_that_are_no_safetensors_are_refused(folder):
 
 
 def test_available_models_are_the_folders_with_a_config(packaged):
-    assert hub.available_models() == ("other-1", "small-2")
+    assert hub.available_models() == ("other-1", hub.DEFAULT_MODEL)
 
 
 def test_without_packaged_models_the_list_is_empty_and_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "WEIGHTS_ROOT", tmp_path / "nothing")
     assert hub.available_models() == ()
-    with refused("unknown model 'small-2'; packaged models: none; a folder or a Hub repository 'org/name' works too"):
+    with refused(f"unknown model {hub.DEFAULT_MODEL!r}; packaged models: none; a folder or a Hub repository 'org/name' works too"):
         hub.load_stored(None)
 
 
 def test_packaged_models_and_folders_load_without_sockets(packaged, folder, no_sockets):
     assert torch.equal(hub.load_stored(None).state["codebook.counts"], torch.arange(5) + 2)
-    assert hub.load_stored("small-2").fingerprint == hub.load_stored().fingerprint
+    assert hub.load_stored(hub.DEFAULT_MODEL).fingerprint == hub.load_stored().fingerprint
     assert torch.equal(hub.load_stored("other-1", local_files_only=True).state["codebook.counts"], torch.arange(5) + 1)
     assert hub.load_stored(folder).fingerprint == hub.load_stored(str(folder)).fingerprint
 
@@ -343,7 +343,7 @@ import pathlib, socket, sys
 from unitoken import hub
 hub.WEIGHTS_ROOT = pathlib.Path({str(packaged)!r})
 socket.socket = None
-print(hub.load_stored().fingerprint, hub.load_stored({str(packaged / "small-2")!r}).fingerprint, "huggingface_hub" in sys.modules)
+print(hub.load_stored().fingerprint, hub.load_stored({str(packaged / hub.DEFAULT_MODEL)!r}).fingerprint, "huggingface_hub" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, timeout=300)
     fingerprint = hub.load_stored().fingerprint
@@ -358,30 +358,30 @@ def test_a_folder_that_looks_like_a_repository_is_a_folder(tmp_path, monkeypatch
 
 
 def test_a_folder_with_a_packaged_name_needs_a_path(packaged, tmp_path, monkeypatch):
-    mine = hub.save_stored(tmp_path / "here" / "small-2", CONFIG, random_state(9))
+    mine = hub.save_stored(tmp_path / "here" / hub.DEFAULT_MODEL, CONFIG, random_state(9))
     monkeypatch.chdir(tmp_path / "here")
-    assert hub.load_stored("small-2").fingerprint != mine
-    assert hub.load_stored("./small-2").fingerprint == hub.load_stored(Path("small-2")).fingerprint == mine
+    assert hub.load_stored(hub.DEFAULT_MODEL).fingerprint != mine
+    assert hub.load_stored(f"./{hub.DEFAULT_MODEL}").fingerprint == hub.load_stored(Path(hub.DEFAULT_MODEL)).fingerprint == mine
 
 
 @pytest.mark.parametrize(
-    "name", ["", "small-9", "unfinished", "../nothing", "./org/name", "a/b/c", "org/", "/org/name", "org/na me", "é/è", Path("org/name")]
+    "name", ["", "small-0", "unfinished", "../nothing", "./org/name", "a/b/c", "org/", "/org/name", "org/na me", "é/è", Path("org/name")]
 )
 def test_unknown_names_are_refused_without_network(packaged, no_sockets, tmp_path, monkeypatch, name):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with refused(f"unknown model {str(name)!r}; packaged models: other-1, small-2; a folder or a Hub repository 'org/name' works too"):
+    with refused(f"unknown model {str(name)!r}; packaged models: other-1, {hub.DEFAULT_MODEL}; a folder or a Hub repository 'org/name' works too"):
         hub.load_stored(name)
 
 
 def test_a_revision_is_for_the_hub_only(packaged, folder):
-    for name in ("small-2", None, folder):
+    for name in (hub.DEFAULT_MODEL, None, folder):
         with refused("revision 'v1' was given, but"):
             hub.load_stored(name, revision="v1")
 
 
 def test_damaged_packaged_weights_say_install_again(packaged):
-    (packaged / "small-2" / hub.WEIGHTS).write_bytes(b"cut short")
+    (packaged / hub.DEFAULT_MODEL / hub.WEIGHTS).write_bytes(b"cut short")
     with refused("install the package again: pip install --force-reinstall unitoken-speech"):
         hub.load_stored()
 

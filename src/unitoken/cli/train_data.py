@@ -53,7 +53,7 @@ def features(
     layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
     hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="A Whisper computes in bfloat16: twice as fast where the machine can.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="A Whisper computes in bfloat16: faster where the machine has it.")] = False,
     device: Device = None,
 ) -> None:
     """Compute a teacher's features of the pool, once; what is there already is kept."""
