@@ -81,7 +81,8 @@ class DecoderConfig:
         expansion: hidden channels of a block, times `dim`.
         condition_dim: channels of the global conditioning vector.
         n_fft: size of the inverse FFT and its Hann window.
-        hop: samples between its frames; `n_fft` must be four hops (overlap of 75 %).
+        hop: samples of one of the blocks' frames.
+        subframes: frames of the inverse STFT in each of them; `n_fft` must be four times the samples between these (overlap of 75 %).
         lookahead_frames: token frames of future context; None means centred kernels.
         pitch_dim: channels of the small stack that finds F0 and voicing in the tokens.
         pitch_blocks: its blocks.
@@ -99,11 +100,14 @@ class DecoderConfig:
     pitch_dim: int = 128
     pitch_blocks: int = 3
     phase_memory: int = 200
+    subframes: int = 1
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
-        if self.n_fft != 4 * self.hop:
-            raise ConfigError(f"the decoder's n_fft must be 4 * hop = {4 * self.hop}, got {self.n_fft}")
+        if self.subframes < 1 or self.hop % (2 * self.subframes):
+            raise ConfigError(f"the decoder's hop of {self.hop} samples cannot be cut into {self.subframes} subframes of an even number of samples")
+        if self.n_fft != 4 * self.stft_hop:
+            raise ConfigError(f"the decoder's n_fft must be 4 * hop / subframes = {4 * self.stft_hop}, got {self.n_fft}")
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise ConfigError(f"kernel must be odd and positive, got {self.kernel}")
         if min(self.dim, self.blocks, self.expansion, self.condition_dim, self.hop) < 1:
@@ -112,6 +116,11 @@ class DecoderConfig:
             raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
         if min(self.pitch_dim, self.pitch_blocks, self.phase_memory) < 1:
             raise ConfigError(f"a decoder needs pitch_dim, pitch_blocks and phase_memory of at least 1, got {self}")
+
+    @property
+    def stft_hop(self) -> int:
+        """Samples between frames of the inverse STFT."""
+        return self.hop // self.subframes
 
 
 @dataclass(frozen=True)

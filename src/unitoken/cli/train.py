@@ -237,6 +237,24 @@ def export(
 
 
 @app.command()
+def subframes(
+    codec: CodecFolder,
+    output: Output,
+    number: Annotated[int, typer.Option(min=2, help="Frames of the inverse STFT in each of the decoder's.")] = 2,
+) -> None:
+    """Write a codec folder whose decoder answers more often, to be trained further: `reconstruct --trained`."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.handover import load_codec
+    from ..train.subframes import with_subframes
+
+    made = with_subframes(load_codec(codec), number)
+    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
+@app.command()
 def split(
     file: Annotated[Path, typer.Argument(help="Any file, such as a checkpoint.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the pieces; default: beside the file.")] = None,

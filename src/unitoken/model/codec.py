@@ -141,7 +141,7 @@ class Codec(nn.Module):
         skip_s, skip_p = (skip * self.config.hop // each for each in (self.config.hop_s, self.config.hop_p))
         local = decoder.local(codewords[:, skip_s:], rest[:, skip_p:], mask[:, fine:])
         edge = torch.tensor([-EDGE * hop, EDGE * hop], device=valid.device)
-        return decoder(local, self.mask(valid + edge, frames, hop)[:, fine:], condition, source.skip(fine))
+        return decoder(local, self.mask(valid + edge, frames, hop)[:, fine:], condition, source.skip(fine * self.config.decoder.subframes))
 
     @property
     def receptive_field(self) -> Context:

@@ -48,15 +48,15 @@ class Decoder(nn.Module):
         )
         self.norm = AdaptiveNorm(size.dim, size.condition_dim)
         self.bins = size.n_fft // 2 + 1
-        self.head = nn.Linear(size.dim, 3 * self.bins)
+        self.head = nn.Linear(size.dim, size.subframes * 3 * self.bins)
         self.pitch = PitchPredictor(config)
-        self.inverse = InverseSTFT(size.n_fft, size.hop)
+        self.inverse = InverseSTFT(size.n_fft, size.stft_hop)
         for layer in (self.from_s, self.from_p, self.head):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():  # the filter starts flat and soft
-            self.head.weight[2 * self.bins :] *= 0.1
-            self.head.bias[2 * self.bins :] = -1.0
+            self.head.weight.view(size.subframes, 3 * self.bins, -1)[:, 2 * self.bins :] *= 0.1
+            self.head.bias.view(size.subframes, 3 * self.bins)[:, 2 * self.bins :] = -1.0
 
     def conditioning(self, g: Tensor | None, batch: int) -> Tensor:
         """Return the conditioning vector `(batch, condition_dim)` of global codewords `(batch, dim)`, or the learnt one for None."""
@@ -79,18 +79,21 @@ class Decoder(nn.Module):
         return (fine_s + fine_p) * mask
 
     def spectrum(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
-        """Return the spectrum, complex64 `(batch, frames, n_fft / 2 + 1)`, zero where the mask is.
+        """Return the spectrum, complex64 `(batch, frames * subframes, n_fft / 2 + 1)`, zero where the mask is.
 
         Args:
             local: what `local` returned.
             mask: float32 `(batch, frames, 1)`: one on the frames to compute, `EDGE` frames beyond the tokens' on each side included.
             condition: float32 `(batch, condition_dim)`.
-            source: of the harmonics, of the same frames.
+            source: of the harmonics, of the subframes of the same frames.
         """
         x = local
         for index, block in enumerate(self.blocks):
             x = block(x, mask, condition if index >= self.fused else None)
-        free, angle, shape = self.head(self.norm(x, condition)).float().split(self.bins, -1)
+        subframes = self.config.decoder.subframes
+        heads = self.head(self.norm(x, condition)).float().reshape(len(x), -1, 3 * self.bins)
+        free, angle, shape = heads.split(self.bins, -1)
+        mask = mask.repeat_interleave(subframes, 1) if subframes > 1 else mask
         harmonics = harmonic_spectrum(source.f0, source.phase, self.config.decoder.n_fft, self.config.sample_rate)
         return (harmonics * (amplitude(shape) * source.voice.unsqueeze(-1)) + torch.polar(amplitude(free), angle)) * mask
 
@@ -100,7 +103,14 @@ class Decoder(nn.Module):
         Returns:
             float32 `(batch, (frames - 2 * EDGE) * hop)`.
         """
-        return self.inverse(self.spectrum(local, mask, condition, source))
+        return self.waveform(self.spectrum(local, mask, condition, source))
+
+    def waveform(self, spectrum: Tensor) -> Tensor:
+        """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of what `spectrum` returned."""
+        size = self.config.decoder
+        spare = EDGE * (size.hop - size.stft_hop)  # the inverse leaves out two subframes at each end, which is all that it must
+        wave = self.inverse(spectrum)
+        return wave[:, spare : wave.shape[1] - spare]
 
     @property
     def context(self) -> Context:
@@ -112,8 +122,9 @@ class Decoder(nn.Module):
     @property
     def phase_context(self) -> Context:
         """Decoder frames that the phases of a sample's frames depend on, before and after."""
-        context = self.pitch.context
-        return Context(context.past + self.config.decoder.phase_memory + EDGE, context.future + EDGE)
+        context, size = self.pitch.context, self.config.decoder
+        near = EDGE + (size.subframes > 1)  # F0 runs from frame to frame where there are subframes
+        return Context(context.past + size.phase_memory + near, context.future + near)
 
 
 def amplitude(log_magnitude: Tensor) -> Tensor:

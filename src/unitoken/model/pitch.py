@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
-from ..nn.harmonic import LEAST_HZ, MOST_HZ, running_phase
+from ..nn.harmonic import LEAST_HZ, MOST_HZ, run_through, running_phase
 from .encoder import Context, spread_lookahead
 
 CENTRE, SPREAD = 5.0, 0.5
@@ -64,7 +64,7 @@ class PitchPredictor(nn.Module):
 
 @dataclass(frozen=True)
 class Source:
-    """The harmonic source of a row of frames.
+    """The harmonic source of a row of frames of the inverse STFT, `subframes` for each of the decoder's.
 
     Attributes:
         f0: float32 `(batch, frames)`, Hz, within `LEAST_HZ` and `MOST_HZ`.
@@ -93,4 +93,8 @@ def make_source(config: CodecConfig, log_f0: Tensor, voice: Tensor, mask: Tensor
     """
     size, voice = config.decoder, voice * mask[..., 0]
     f0 = torch.exp(log_f0.clamp(math.log(LEAST_HZ), math.log(MOST_HZ)))
-    return Source(f0, voice, running_phase(f0, voice > 0.5, first, size.hop, config.sample_rate, size.phase_memory))
+    phase = running_phase(f0, voice > 0.5, first, size.hop, config.sample_rate, size.phase_memory)
+    if size.subframes > 1:
+        f0, phase = run_through(f0, phase, voice > 0.5, size.hop, config.sample_rate, size.subframes)
+        voice = voice.repeat_interleave(size.subframes, 1)
+    return Source(f0, voice, phase)

@@ -39,6 +39,30 @@ def running_phase(f0: Tensor, voiced: Tensor, first: Tensor, hop: int, sample_ra
     return 2 * math.pi * torch.frac(turns - turns.gather(1, start))
 
 
+def run_through(f0: Tensor, phase: Tensor, voiced: Tensor, hop: int, sample_rate: int, parts: int) -> tuple[Tensor, Tensor]:
+    """Return F0 and phase at the middle of each of the equal parts of frames; F0 runs straight from frame to frame, as it does in `running_phase`.
+
+    Args:
+        f0: float32 `(batch, frames)`, Hz, at the middle of each frame.
+        phase: float64 `(batch, frames)`, radians: what `running_phase` says of them.
+        voiced: bool `(batch, frames)`: towards a frame without voice, F0 stays as it is.
+        hop: samples of a frame.
+        sample_rate: Hz.
+        parts: of each frame.
+
+    Returns:
+        float32 and float64 `(batch, frames * parts)`: F0, and the phase in [0, 2 pi).
+    """
+    before, after = (torch.cat(each, 1) for each in ((f0[:, :1], f0[:, :-1]), (f0[:, 1:], f0[:, -1:])))
+    spoken = torch.cat([voiced[:, :1], voiced, voiced[:, -1:]], 1)
+    before, after = torch.where(spoken[:, :-2], before, f0), torch.where(spoken[:, 2:], after, f0)
+    at = (torch.arange(parts, dtype=torch.float64, device=f0.device) + 0.5) / parts - 0.5
+    slope = torch.where(at < 0, before.unsqueeze(-1), after.unsqueeze(-1)) - f0.unsqueeze(-1)
+    turns = (at * f0.unsqueeze(-1) + at.abs() * at * slope / 2) * (hop / sample_rate)
+    ran = torch.remainder(phase.unsqueeze(-1) + 2 * math.pi * turns, 2 * math.pi)
+    return (f0.unsqueeze(-1) + at.abs() * slope).float().flatten(1), ran.flatten(1)
+
+
 def hann_lobe(distance: Tensor) -> Tensor:
     """Return the main lobe of a Hann window's transform, 1 at its centre, 0 from 2 bins on.
 

@@ -60,6 +60,7 @@ class ReconstructionSettings:
     weights: tuple[tuple[str, float], ...] = (
         ("mel", 1.0),
         ("magnitude", 4.0),
+        ("envelope", 0.0),
         ("commit", 1.0),
         ("entropy", 4e-4),
         ("f0", 2.0),

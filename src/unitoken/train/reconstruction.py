@@ -15,7 +15,7 @@ from .augment import perturb
 from .batches import frame_mask
 from .examples import Example, ReconstructionSettings
 from .listening import heard_error, only_listening, voice_error
-from .losses import SpectralLoss, voiced_loss
+from .losses import EnvelopeLoss, SpectralLoss, voiced_loss
 from .pitch import HOP as PITCH_HOP
 from .quantizers import build_trainer, masked_mean
 from .redundancy import Redundancy
@@ -53,6 +53,7 @@ class Reconstructor(nn.Module):
         self.energy = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, self.steps))
         self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
         self.spectral = SpectralLoss(codec.config.sample_rate)
+        self.envelope = EnvelopeLoss(codec.config.sample_rate)
 
     def forward(self, example: Example, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Return the losses by name, the decoded waveform and the samples' mask, float32 `(batch, samples)` each."""
@@ -71,6 +72,7 @@ class Reconstructor(nn.Module):
         decoded, losses_f0 = self._decode(example, s, p.codewords, g.codewords[:, 0], generator)
         mask = frame_mask(example.samples, samples, 1)[..., 0]
         losses = self.spectral(decoded, example.clean, mask, example.limits)
+        losses["envelope"] = self.envelope(decoded, example.clean, mask, example.limits)
         losses |= {"commit": p.commitment + g.commitment, "entropy": p.entropy + g.entropy, "f0": losses_f0}
         losses["energy"] = self._energy(example, p.codewords, mask_p)
         losses |= self._redundancy(s, p.codewords, mask_p)
@@ -183,7 +185,7 @@ class Reconstructor(nn.Module):
             first = torch.full((batch,), -EDGE, device=device)
             source = make_source(codec.config, log_f0, voice, inner.unsqueeze(-1), first)
             spectrum = decoder.spectrum(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition, source)
-        return decoder.inverse(spectrum), loss
+        return decoder.waveform(spectrum), loss
 
     def _energy(self, example: Example, p: Tensor, mask_p: Tensor) -> Tensor:
         """Return how far P is from telling the level of every 20 ms over the utterance's own mean."""
