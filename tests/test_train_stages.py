@@ -323,8 +323,36 @@ def test_a_start_leaves_the_codec_its_semantic_tokens(data, tmp_path, monkeypatc
 def test_the_learning_rate_rises_and_falls(monkeypatch):
     clock = Clock(replace(RUN, learning_rate=1.0, warmup=4, cooldown=0.5))
     shares = iter([0.0, 0.0, 0.5, 0.75, 1.0])
-    monkeypatch.setattr(Clock, "share", property(lambda self: next(shares)))
+    monkeypatch.setattr(Clock, "share", lambda self, number: next(shares))
     assert [clock.learning_rate(step) for step in (0, 3, 4, 5, 6)] == [0.25, 1, 1, 0.5, 0.02]
+
+
+def test_a_run_of_so_many_steps_is_the_same_however_often_it_was_broken_off(tmp_path, monkeypatch):
+    """Rates follow the steps of all its parts, and the minutes may end one of these, not the whole."""
+    run, rates = replace(RUN, minutes=60.0, steps=10, learning_rate=1.0, warmup=2, cooldown=0.5), dict[str, list[float]]()
+
+    def train(folder, run):
+        module, (optimizer,), step = resting(1.0)
+
+        def noted(number):
+            rates.setdefault(folder, []).append(optimizer.param_groups[0]["lr"])
+            module(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            return step(number)
+
+        run_loop(tmp_path / folder, module, [optimizer], run, noted)
+
+    train("whole", run)
+    assert rates["whole"] == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "over", lambda self, number: number >= 7)
+        train("parts", run)
+    assert len(rates["parts"]) == 7
+    train("parts", run)
+    train("parts", run)  # nothing is left to do
+    assert rates["parts"] == rates["whole"]
+    train("late", replace(run, minutes=1e-9))
+    assert "late" not in rates
 
 
 def test_a_resumed_optimizer_is_not_warmed_up_again(tmp_path, monkeypatch):

@@ -83,8 +83,8 @@ def make_tokens(codec, pool, folder):
 def count_steps(monkeypatch, steps):
     """Make every clock run out after so many steps in all, and hold the learning rate."""
     left = iter([False] * steps)
-    monkeypatch.setattr(Clock, "over", property(lambda self: next(left, True)))
-    monkeypatch.setattr(Clock, "share", property(lambda self: 0.0))
+    monkeypatch.setattr(Clock, "over", lambda self, number: next(left, True))
+    monkeypatch.setattr(Clock, "share", lambda self, number: 0.0)
 
 
 def make_teacher(kind, folder):

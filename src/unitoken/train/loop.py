@@ -14,7 +14,7 @@ Step = Callable[[int], tuple[dict[str, Tensor], float | Tensor]]
 
 
 def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], settings: RunSettings, step: Step) -> WeightAverage:
-    """Train for `settings.minutes`, or go on with the run in `folder`; return the averaged weights.
+    """Train for `settings.minutes` or up to `settings.steps`, or go on with the run in `folder`; return the averaged weights.
 
     Only the first of several processes writes.
 
@@ -34,8 +34,8 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
     number = load_checkpoint(folder, module, average, optimizers)
     first = 0 if optimizers[0].state else number  # only an optimizer that knows nothing yet is warmed up
     clock, log, writes = Clock(settings), Log(folder / "log.csv"), parallel.rank() == 0
-    while not _over(clock):
-        rate = float(parallel.from_first(torch.tensor(clock.learning_rate(number - first), dtype=torch.float64)))  # clocks differ, weights must not
+    while not _over(clock, number):
+        rate = float(parallel.from_first(torch.tensor(clock.learning_rate(number, first), dtype=torch.float64)))  # clocks differ, weights must not
         for optimizer, scale in zip(optimizers, scales, strict=True):
             set_learning_rate(optimizer, rate * scale)
         values, audio = step(number)
@@ -53,9 +53,10 @@ def run_loop(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.O
     return average
 
 
-def _over(clock: Clock) -> bool:
-    """Return whether the time is up; the processes decide together, so that none waits for another's gradients."""
-    return bool(parallel.sum_over_ranks(torch.tensor(float(clock.over))) > 0) if parallel.world() > 1 else clock.over
+def _over(clock: Clock, number: int) -> bool:
+    """Return whether the run is over; the processes decide together, so that none waits for another's gradients."""
+    over = clock.over(number)
+    return bool(parallel.sum_over_ranks(torch.tensor(float(over))) > 0) if parallel.world() > 1 else over
 
 
 def adamw(parameters: Iterable[nn.Parameter], learning_rate: float, betas: tuple[float, float], device: torch.device) -> torch.optim.AdamW:

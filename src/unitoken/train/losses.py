@@ -89,11 +89,12 @@ class EnvelopeLoss(nn.Module):
 
     def __init__(self, sample_rate: int = 16000, window: int = 400, frames: int = 31, floor_db: float = 30.0) -> None:
         super().__init__()
-        self.size, self.frames, self.floor = window, frames, 10 ** (-floor_db / 10)
+        self.size, self.hop, self.frames, self.floor = window, window // 2, frames, 10 ** (-floor_db / 10)
         self.register_buffer("window", torch.hann_window(window) * 2 / window, persistent=False)
         centres = 150 * 2 ** (torch.arange(64) / 3)
         centres = centres[centres * 2 ** (1 / 6) <= min(sample_rate / 2, 5000)]
-        bins = torch.arange(512 // 2 + 1)[:, None] * sample_rate / 512
+        self.n_fft = 1 << (window - 1).bit_length()
+        bins = torch.arange(self.n_fft // 2 + 1)[:, None] * sample_rate / self.n_fft
         bands = (bins >= centres * 2 ** (-1 / 6)) & (bins < centres * 2 ** (1 / 6))
         self.register_buffer("bands", bands.float(), persistent=False)
         self.register_buffer("tops", centres * 2 ** (1 / 6), persistent=False)
@@ -103,7 +104,7 @@ class EnvelopeLoss(nn.Module):
 
     def envelopes(self, waveform: Tensor) -> Tensor:
         """Return float32 `(batch, frames, bands)`: the magnitude in bands of a third of an octave from 150 Hz to 5 kHz."""
-        spectrum = torch.stft(waveform, 512, self.size // 2, self.size, self.window, center=False, return_complex=True)
+        spectrum = torch.stft(waveform, self.n_fft, self.hop, self.size, self.window, center=False, return_complex=True)
         return torch.sqrt((spectrum.real**2 + spectrum.imag**2).transpose(1, 2) @ self.bands + 1e-10)
 
     def forward(self, decoded: Tensor, clean: Tensor, mask: Tensor, limits: Tensor) -> Tensor:
@@ -112,13 +113,13 @@ class EnvelopeLoss(nn.Module):
         Returns:
             a scalar from 0 to 2; 0 if there is nothing to compare.
         """
-        if clean.shape[1] < self.size + (self.frames - 1) * (self.size // 2):
+        if clean.shape[1] < self.n_fft + (self.frames - 1) * self.hop:
             return decoded.new_zeros((), dtype=torch.float32)
         ours, theirs = (self.envelopes(wave.float() * mask).unfold(1, self.frames, self.frames // 4) for wave in (decoded, clean))
         ours, theirs = (value - value.mean(-1, keepdim=True) for value in (ours, theirs))
         correlation = nn.functional.cosine_similarity(ours, theirs, dim=-1)
         energy = theirs.square().sum((2, 3))
-        last = (torch.arange(energy.shape[1], device=mask.device) * (self.frames // 4) + self.frames - 1) * (self.size // 2) + self.size - 1
+        last = (torch.arange(energy.shape[1], device=mask.device) * (self.frames // 4) + self.frames - 1) * self.hop + self.n_fft - 1
         counts = (energy > self.floor * energy.amax(1, keepdim=True)) * mask[:, last]
         weight = counts.unsqueeze(-1) * (self.tops <= limits[:, None])[:, None]
         return ((1 - correlation) * weight).sum() / weight.sum().clamp_min(1)

@@ -26,10 +26,12 @@ class RunSettings:
 
     Attributes:
         minutes: length of this run; it stops by itself.
-        learning_rate: after `warmup` steps (left out where the optimizer's state goes on), until the last `cooldown` share of the time, over
-            which it falls to 2 %.
+        steps: how many steps all runs in the folder make together, where they come before the minutes are over; 0 sets no end. A run that goes
+            on then takes the learning rate from where it is in all steps, and is the same however often it was broken off.
+        learning_rate: after `warmup` steps (left out where the optimizer's state goes on), until the last `cooldown` share of the time or steps,
+            over which it falls to 2 %.
         warmup: steps.
-        cooldown: share of the run's time.
+        cooldown: share of the run's time, or of all steps.
         average: decay of the averaged weights, per step.
         seed: of data order and perturbations.
         save_minutes: time between checkpoints.
@@ -39,6 +41,7 @@ class RunSettings:
     """
 
     minutes: float = 30.0
+    steps: int = 0
     learning_rate: float = 8e-4
     warmup: int = 200
     cooldown: float = 0.3
@@ -61,21 +64,25 @@ class Clock:
         self.settings = settings
         self.started = self.saved = time.monotonic()
 
-    @property
-    def share(self) -> float:
-        """Share of the run's time that is over."""
-        return (time.monotonic() - self.started) / (self.settings.minutes * 60)
+    def share(self, number: int) -> float:
+        """Return the share of the run that is over before step `number`: of its steps where they are counted, else of its time."""
+        if self.settings.steps:
+            return number / self.settings.steps
+        return self._time
 
-    @property
-    def over(self) -> bool:
-        """Whether the run's time is up."""
-        return self.share >= 1
+    def over(self, number: int) -> bool:
+        """Return whether the time is up, or step `number` would be one too many."""
+        return self._time >= 1 or self.share(number) >= 1
 
-    def learning_rate(self, steps_this_run: int) -> float:
-        """Return the rate of this step."""
-        rise = min(1.0, (steps_this_run + 1) / self.settings.warmup)
-        left = (1 - self.share) / self.settings.cooldown if self.settings.cooldown else 1.0
+    def learning_rate(self, number: int, first: int = 0) -> float:
+        """Return the rate of step `number`; `first` is the one that the optimizer began with."""
+        rise = min(1.0, (number - first + 1) / self.settings.warmup)
+        left = (1 - self.share(number)) / self.settings.cooldown if self.settings.cooldown else 1.0
         return self.settings.learning_rate * rise * min(1.0, max(0.02, left))
+
+    @property
+    def _time(self) -> float:
+        return (time.monotonic() - self.started) / (self.settings.minutes * 60)
 
     def time_to_save(self) -> bool:
         """Return whether a checkpoint is due, and start counting anew if so."""
