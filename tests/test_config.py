@@ -145,7 +145,7 @@ def test_text_that_is_no_configuration_is_refused(text, words):
         (lambda: EncoderConfig(kernel=4), "kernel must be odd and positive, got 4"),
         (lambda: EncoderConfig(kernel=-1), "kernel must be odd and positive, got -1"),
         (lambda: EncoderConfig(lookahead_frames=-1), "lookahead_frames must be 0 or more, or null, got -1"),
-        (lambda: DecoderConfig(n_fft=1024), "the decoder's n_fft must be 4 * hop = 1280, got 1024"),
+        (lambda: DecoderConfig(n_fft=1024), "the decoder's n_fft must be 4 * hop / subframes = 1280, got 1024"),
         (lambda: DecoderConfig(kernel=2), "kernel must be odd and positive, got 2"),
         (lambda: DecoderConfig(blocks=0), "a decoder needs dim, blocks, expansion, condition_dim and hop of at least 1, got DecoderConfig("),
         (lambda: DecoderConfig(lookahead_frames=-2), "lookahead_frames must be 0 or more, or null, got -2"),
@@ -169,5 +169,5 @@ def test_parts_that_do_not_fit_are_refused(build, words):
 def test_stored_configurations_are_checked_like_built_ones():
     data = json.loads(TINY.to_json())
     data["decoder"]["n_fft"] = 1000
-    with refused("the decoder's n_fft must be 4 * hop = 1280, got 1000"):
+    with refused("the decoder's n_fft must be 4 * hop / subframes = 1280, got 1000"):
         CodecConfig.from_json(json.dumps(data))

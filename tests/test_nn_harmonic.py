@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitoken.nn.harmonic import hann_lobe, harmonic_spectrum, running_phase
+from unitoken.nn.harmonic import hann_lobe, harmonic_spectrum, run_through, running_phase
 from unitoken.nn.spectral import InverseSTFT
 
 RATE, N_FFT, HOP = 16000, 1280, 320
@@ -82,6 +82,47 @@ def test_a_constant_f0_becomes_steady_sines_at_its_multiples(f0):
     inner = slice(4 * HOP, -4 * HOP)
     error = signal[inner] - scale * expected[inner]
     assert np.mean(error**2) < 0.02 * np.mean((scale * expected[inner]) ** 2)
+
+
+def glide(parts, frames=200):
+    """Return the signal of a voice that rises and falls, made of frames cut into parts, and the sum of cosines that it is to be, both up to 2 kHz."""
+    f0 = (100 * (1 + 0.2 * torch.sin(torch.arange(frames) / 9)))[None]
+    voiced = torch.ones_like(f0, dtype=torch.bool)
+    row, phase = run_through(f0, phase_of(f0), voiced, HOP, RATE, parts)
+    signal = InverseSTFT(N_FFT // parts, HOP // parts)(harmonic_spectrum(row, phase, N_FFT // parts, RATE))[0].double().numpy()
+    time = (np.arange(frames * HOP) + 0.5) / HOP - 0.5
+    turns = np.cumsum(np.interp(time, np.arange(frames), f0[0].double().numpy())) / RATE
+    turns -= turns[HOP // 2]
+    expected = sum(np.cos(2 * np.pi * k * turns) for k in range(1, 40))[2 * HOP // parts :][: len(signal)]
+    low = np.fft.rfftfreq(len(signal), 1 / RATE) < 2000
+    return tuple(np.fft.irfft(np.fft.rfft(wave) * low, len(signal)) for wave in (signal, expected))
+
+
+def error_db(signal, expected):
+    scale = np.dot(signal, expected) / np.dot(signal, signal)
+    return 10 * np.log10(np.mean((expected - scale * signal) ** 2) / np.mean(expected**2))
+
+
+def test_a_glide_is_truer_with_two_frames_for_one():
+    """F0 is constant in a frame of the spectrum: the shorter that frame, the less a harmonic smears."""
+    assert -11.5 < error_db(*glide(1)) < -9
+    assert error_db(*glide(2)) < -17
+
+
+def test_one_part_is_the_frame_itself_and_many_parts_meet_the_next_frame():
+    f0 = torch.tensor([[100.0, 110.0, 130.0, 90.0]])
+    voiced = torch.tensor([[True, True, True, False]])
+    phase = phase_of(f0, voiced)
+    same, at = run_through(f0, phase, voiced, HOP, RATE, 1)
+    assert torch.equal(same, f0)
+    assert float(apart(at, phase).max()) < 1e-9
+    fine, ran = (value.view(4, 64) for value in run_through(f0, phase, voiced, HOP, RATE, 64))
+    assert fine[0, -1] == pytest.approx(105, abs=0.2)
+    assert fine[1, 0] == pytest.approx(105, abs=0.2)
+    assert fine[2, 32:].tolist() == [130] * 32  # what a frame without voice says of F0 is nothing to run to
+    step = 2 * math.pi * 105 * HOP / 64 / RATE
+    assert float(apart(ran[1, 0] - ran[0, -1], torch.tensor(step))) < 0.01
+    assert float(apart(ran[2, 0] - ran[1, -1], torch.tensor(step * 120 / 105))) < 0.01
 
 
 def test_no_harmonic_reaches_half_the_sample_rate():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trainset import buzz
 from unitoken.config import QuantizerConfig
 from unitoken.nn.quantize import build_quantizer, nearest
-from unitoken.train.losses import SpectralLoss, voiced_loss
+from unitoken.train.losses import EnvelopeLoss, SpectralLoss, voiced_loss
 from unitoken.train.quantizers import Averages, GumbelTrainer, build_trainer, kmeans, masked_mean
 
 CONFIGS = {
@@ -183,6 +183,60 @@ def wave(hertz=200):
 def test_equal_signals_have_no_loss(spectral):
     losses = spectral(wave(), wave(), torch.ones(1, 8000), torch.tensor([8000.0]))
     assert {name: float(value) for name, value in losses.items()} == {"mel": 0.0, "magnitude": 0.0}
+
+
+def courses(seed=0, seconds=1.5, rate=16000):
+    """Return noise whose loudness goes its own way in each of two bands."""
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.fft.rfft(torch.randn(int(seconds * rate), generator=generator))
+    frequencies = torch.fft.rfftfreq(int(seconds * rate), 1 / rate)
+    time = torch.arange(int(seconds * rate)) / rate
+    low, high = (torch.fft.irfft(spectrum * band) for band in (frequencies < 1000, (frequencies > 1500) & (frequencies < 5000)))
+    return (0.05 * (low * (1 + torch.sin(2 * torch.pi * 4 * time)) + high * (1 + torch.cos(2 * torch.pi * 5 * time))))[None]
+
+
+def test_the_course_of_loudness_is_heard_and_its_level_is_not():
+    envelope, everywhere, top = EnvelopeLoss(), torch.ones(1, 24000), torch.tensor([8000.0])
+    one = courses()
+    assert float(envelope(0.1 * one, one, everywhere, top)) == pytest.approx(0, abs=2e-3)
+    steady = 0.05 * torch.randn(1, 24000, generator=torch.Generator().manual_seed(5))
+    assert float(envelope(steady, one, everywhere, top)) > 0.7
+    assert 0.02 < float(envelope(courses(1), one, everywhere, top)) < 0.5  # other noise, the same course
+    assert float(envelope(-one.roll(1600, 1), one, everywhere, top)) > 0.3
+
+
+def test_courses_are_compared_inside_the_utterance_and_below_its_limit():
+    envelope, one, top = EnvelopeLoss(), courses(), torch.tensor([8000.0])
+    early = (torch.arange(24000) < 12000).float()[None]
+    other = torch.where(early > 0, one, 0.05 * torch.randn(1, 24000, generator=torch.Generator().manual_seed(5)))
+    assert float(envelope(other, one, early, top)) == pytest.approx(0, abs=1e-6)
+    assert float(envelope(other, one, torch.ones(1, 24000), top)) > 0.1
+    spectrum = torch.fft.rfft(one)
+    low = torch.fft.irfft(spectrum * (torch.fft.rfftfreq(24000, 1 / 16000) < 1100))
+    assert float(envelope(low, one, torch.ones(1, 24000), torch.tensor([900.0]))) == pytest.approx(0, abs=1e-3)
+    assert float(envelope(low, one, torch.ones(1, 24000), top)) > 0.1
+
+
+def test_a_quiet_stretch_does_not_count_and_a_short_row_neither():
+    envelope, top = EnvelopeLoss(), torch.tensor([8000.0])
+    loud = torch.ones(24000)
+    loud[12000:] = 0.01
+    one = courses() * loud
+    other = one.clone()
+    other[:, 13000:] = 0.0005 * torch.randn(1, 11000, generator=torch.Generator().manual_seed(5))
+    assert float(envelope(other, one, torch.ones(1, 24000), top)) < 0.02
+    short = one[:, :6000].clone().requires_grad_()
+    assert float(envelope(short, one[:, :6000], torch.ones(1, 6000), top)) == 0
+
+
+def test_silence_has_a_loss_and_a_gradient():
+    envelope, one = EnvelopeLoss(), courses()
+    silent = torch.zeros_like(one).requires_grad_()
+    loss = envelope(silent, one, torch.ones(1, 24000), torch.tensor([8000.0]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1, abs=1e-3)
+    assert bool(silent.grad.isfinite().all())
+    assert float(envelope(one, torch.zeros_like(one), torch.ones(1, 24000), torch.tensor([8000.0]))) == 0
 
 
 def test_ten_times_the_level_is_one_in_log_mel(spectral):

@@ -333,6 +333,7 @@ def test_a_run_of_so_many_steps_is_the_same_however_often_it_was_broken_off(tmp_
 
     def train(folder, run):
         module, (optimizer,), step = resting(1.0)
+        (tmp_path / folder).mkdir(exist_ok=True)
 
         def noted(number):
             rates.setdefault(folder, []).append(optimizer.param_groups[0]["lr"])

@@ -120,7 +120,7 @@ class EnvelopeLoss(nn.Module):
         correlation = nn.functional.cosine_similarity(ours, theirs, dim=-1)
         energy = theirs.square().sum((2, 3))
         last = (torch.arange(energy.shape[1], device=mask.device) * (self.frames // 4) + self.frames - 1) * self.hop + self.n_fft - 1
-        counts = (energy > self.floor * energy.amax(1, keepdim=True)) * mask[:, last]
+        counts = (energy > self.floor * energy.amax(1, keepdim=True).clamp_min(1e-8)) * mask[:, last]
         weight = counts.unsqueeze(-1) * (self.tops <= limits[:, None])[:, None]
         return ((1 - correlation) * weight).sum() / weight.sum().clamp_min(1)
 
