@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from trainset import make_pool, make_teacher
+from trainset import buzz, make_pool, make_teacher
 from unitoken.errors import MissingDependencyError, TrainError
 from unitoken.train import features
 from unitoken.train.features import FeatureCache, at_hop, compute_features
@@ -11,7 +11,7 @@ from unitoken.train.sampling import Crop
 from unitoken.train.targets import Projection
 from unitoken.train.teachers import load_teacher
 
-KINDS = ("whisper", "wav2vec2", "hubert", "wavlm")
+KINDS = ("whisper", "wav2vec2", "hubert", "wavlm", "wav2vec2-bert")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,21 @@ def test_layers_differ_and_are_checked(folders, kind):
         load_teacher(folders[kind], 3)
 
 
+def test_w2v_bert_agrees_with_transformers(folders):
+    """Its own extractor and model, without padding; the 2 s of silence change nothing, since the model is told of them."""
+    import transformers
+
+    wave = torch.from_numpy(buzz(1.3, 140))[None]
+    extractor = transformers.AutoFeatureExtractor.from_pretrained(folders["wav2vec2-bert"])
+    model = transformers.AutoModel.from_pretrained(folders["wav2vec2-bert"]).eval()
+    with torch.no_grad():
+        expected = model(**extractor(wave[0].numpy(), sampling_rate=16000, return_tensors="pt"), output_hidden_states=True).hidden_states[1]
+    found = load_teacher(folders["wav2vec2-bert"], 1).features(wave)
+    assert found.shape == (1, 65, 24)
+    assert expected.shape == (1, 64, 24)
+    torch.testing.assert_close(found[:, :64], expected, atol=2e-4, rtol=2e-3)
+
+
 def test_whisper_agrees_with_transformers_on_30_s(folders):
     import transformers
 
@@ -85,7 +100,7 @@ def test_loading_a_teacher_leaves_torch_as_it_is(folders):
 
 def test_a_model_of_another_kind_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(TrainError, match="bert model; teachers are whisper, wav2vec2, hubert and wavlm"):
+    with pytest.raises(TrainError, match="bert model; teachers are whisper, wav2vec2, hubert, wavlm and wav2vec2-bert"):
         load_teacher(tmp_path)
 
 

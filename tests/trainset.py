@@ -109,6 +109,11 @@ def make_teacher(kind, folder):
         transformers.WhisperModel(config).save_pretrained(folder)
         transformers.WhisperFeatureExtractor(80).save_pretrained(folder)
         return folder
+    if kind == "wav2vec2-bert":
+        sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+        transformers.Wav2Vec2BertModel(transformers.Wav2Vec2BertConfig(**sizes, feature_projection_input_dim=160)).save_pretrained(folder)
+        transformers.SeamlessM4TFeatureExtractor().save_pretrained(folder)
+        return folder
     prefix = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[kind]
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "conv_dim": (16,) * 7}
     config = getattr(transformers, f"{prefix}Config")(**sizes, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2)

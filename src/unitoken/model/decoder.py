@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         return self.waveform(self.spectrum(local, mask, condition, source))
 
     def waveform(self, spectrum: Tensor) -> Tensor:
-        """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of what `spectrum` returned."""
+        """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""
         size = self.config.decoder
         spare = EDGE * (size.hop - size.stft_hop)  # the inverse leaves out two subframes at each end, which is all that it must
         wave = self.inverse(spectrum)

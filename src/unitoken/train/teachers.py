@@ -1,8 +1,9 @@
 """Semantic teachers: frozen speech encoders whose features the semantic stream learns to predict.
 
 A teacher is anything with `features(waveform) -> (batch, frames, dim)` and a `frame_rate`; `load_teacher` builds one from a Hugging Face
-Whisper, wav2vec 2.0, HuBERT or WavLM encoder, by Hub name or local folder. All of them get the same padding, in training and in probes:
-`PADDING` samples of silence behind the clip, and none in front (a Whisper encoder sees the clip and that silence, not 30 s).
+Whisper, wav2vec 2.0, HuBERT, WavLM or w2v-BERT 2.0 encoder, by Hub name or local folder. All of them get the same padding, in training and in
+probes: `PADDING` samples of silence behind the clip, and none in front (a Whisper encoder sees the clip and that silence, not 30 s). w2v-BERT is
+told which frames these are, as it was when it learnt.
 """
 
 import os
@@ -116,6 +117,49 @@ class SpeechModelTeacher:
         return hidden[:, :frames].float()
 
 
+class BertTeacher:
+    """Hidden states of a w2v-BERT 2.0 model (Barrault et al., arXiv 2312.05187), which hears pairs of log-mel frames.
+
+    Args:
+        model: the `transformers` model, in eval mode.
+        extractor: its feature extractor; only the mel filters and the window are used.
+        layer: as in `transformers`: 0 is the input of the first block, `n` the output of block `n`. None is the last.
+        name: what to call it in reports.
+
+    Raises:
+        TrainError: if the model has no such layer.
+    """
+
+    frame_rate = 50
+
+    def __init__(self, model: nn.Module, extractor: Any, layer: int | None, name: str) -> None:
+        self.model: Any = model.requires_grad_(False)
+        self.layer = _layer(layer, int(self.model.config.num_hidden_layers), name)
+        self.name = f"{name}#{self.layer}"
+        self.dim = int(self.model.config.hidden_size)
+        self.filters = torch.as_tensor(extractor.mel_filters, dtype=torch.float32, device=self.model.device)
+        self.window = torch.as_tensor(extractor.window, dtype=torch.float32, device=self.model.device)
+
+    def log_mel(self, waveform: Tensor) -> Tensor:
+        """Return Kaldi's log-mel `(batch, STFT frames, mels)` of 25 ms every 10 ms: no mean, emphasis of 0.97, power, natural logarithm."""
+        pieces = (waveform.to(self.window.device) * 2**15).unfold(1, 400, 160)
+        pieces = pieces - pieces.mean(-1, keepdim=True)
+        pieces = torch.cat([pieces[..., :1] * (1 - 0.97), pieces[..., 1:] - 0.97 * pieces[..., :-1]], -1)
+        power = torch.fft.rfft(pieces * self.window, 512).abs() ** 2
+        return torch.log((power @ self.filters).clamp_min(2**-23))
+
+    def features(self, waveform: Tensor, padding: int = PADDING) -> Tensor:
+        """Return float32 `(batch, frames, dim)`; see `Teacher.features`."""
+        frames, own = waveform.shape[1] * self.frame_rate // 16000, max(2, (waveform.shape[1] - 400) // 160 + 1)
+        mel = self.log_mel(F.pad(waveform, (0, padding)))
+        mean, variance = mel[:, :own].mean(1, keepdim=True), mel[:, :own].var(1, keepdim=True)
+        mel = (mel - mean) / torch.sqrt(variance + 1e-7)
+        pairs = mel[:, : mel.shape[1] // 2 * 2].reshape(len(mel), mel.shape[1] // 2, -1)
+        heard = (2 * torch.arange(pairs.shape[1], device=mel.device) + 1 < own).long().expand(len(mel), -1)
+        hidden = self.model(pairs, attention_mask=heard, output_hidden_states=True).hidden_states[self.layer]
+        return hidden[:, :frames].float()
+
+
 def _layer(layer: int | None, depth: int, name: str) -> int:
     if layer is None:
         return depth
@@ -127,7 +171,7 @@ def _layer(layer: int | None, depth: int, name: str) -> int:
 def load_teacher(
     name_or_path: str | os.PathLike[str], layer: int | None = None, *, device: str | torch.device = "cpu", bfloat16: bool = False
 ) -> Teacher:
-    """Load a Whisper, wav2vec 2.0, HuBERT or WavLM encoder as a teacher.
+    """Load a Whisper, wav2vec 2.0, HuBERT, WavLM or w2v-BERT 2.0 encoder as a teacher.
 
     Args:
         name_or_path: a Hub name, or a folder with a `transformers` model.
@@ -156,4 +200,7 @@ def load_teacher(
         model: Any = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
         normalize = bool(transformers.AutoFeatureExtractor.from_pretrained(name).do_normalize)
         return SpeechModelTeacher(model.eval().to(device), layer, normalize, label)
-    raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert and wavlm encoders")
+    if config.model_type == "wav2vec2-bert":
+        model = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+        return BertTeacher(model.eval().to(device), transformers.AutoFeatureExtractor.from_pretrained(name), layer, label)
+    raise TrainError(f"{name} is a {config.model_type} model; teachers are whisper, wav2vec2, hubert, wavlm and wav2vec2-bert encoders")
