@@ -1,17 +1,23 @@
-"""A model hub on 127.0.0.1: the part of the download protocol that `huggingface_hub.hf_hub_download` speaks, and no more.
+"""A model hub on 127.0.0.1: the part of the protocol that downloading a file and pushing a folder of small files speaks, and no more.
 
     with HubServer() as server:
         commit = server.publish("org/name", {"config.json": b"..."}, revision="main")
 
 HEAD and GET of /{org}/{name}/resolve/{revision}/{file} answer with ETag, X-Repo-Commit and Content-Length, or with 404 and X-Error-Code.
+POST of /api/validate-yaml (a card's head; any is let pass), /api/repos/create, and /api/models/{org}/{name}/ with branch/{branch},
+preupload/{revision} and commit/{revision}, makes a repository, a branch and a commit; whoever writes has to send the token `WRITER`.
 """
 
+import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote
+
+WRITER = "hf_writer"
 
 
 class HubServer:
@@ -19,12 +25,14 @@ class HubServer:
 
     Attributes:
         url: the endpoint, `http://127.0.0.1:port`.
-        requests: (method, file) of every request so far, in order.
+        requests: (method, file) of every request so far, in order; of a POST, what comes after the repository.
+        messages: of the commits that were pushed.
         before: called with (method, file) before each answer; a test can publish there, between two requests of one download.
     """
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str]] = []
+        self.messages: list[str] = []
         self.before: Callable[[str, str], None] = lambda method, file: None
         self._revisions: dict[str, dict[str, str]] = {}  # repository -> branch, tag or commit -> commit
         self._files: dict[str, dict[str, bytes]] = {}  # commit -> file -> bytes
@@ -68,6 +76,32 @@ class HubServer:
         body = self._files[commit][file]
         return 200, headers | {"ETag": f'"{hashlib.sha256(body).hexdigest()}"'}, body
 
+    def push(self, path: str, body: bytes) -> tuple[int, dict[str, object]]:
+        """Return status and JSON of a POST."""
+        if path == "repos/create":
+            asked = json.loads(body)
+            repository = "/".join(part for part in (asked.get("organization"), asked["name"]) if part)
+            if repository in self._revisions:
+                return 409, {"error": "You already created this model repo", "url": f"{self.url}/{repository}"}
+            self.publish(repository, {".gitattributes": b""})
+            return 200, {"url": f"{self.url}/{repository}"}
+        if path == "validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        _, org, name, what, revision = path.split("/")
+        revisions = self._revisions[f"{org}/{name}"]
+        if what == "branch":
+            status = 409 if revision in revisions else 200
+            revisions.setdefault(revision, revisions["main"])
+            return status, {"error": "Reference already exists"} if status == 409 else {}
+        if what == "preupload":
+            listed = [{"path": file["path"], "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
+            return 200, {"files": listed}
+        lines = [json.loads(line) for line in body.splitlines()]
+        self.messages.append(lines[0]["value"]["summary"])
+        files = {line["value"]["path"]: base64.b64decode(line["value"]["content"]) for line in lines[1:]}
+        commit = self.publish(f"{org}/{name}", self._files[revisions[revision]] | files, revision)
+        return 200, {"commitUrl": f"{self.url}/{org}/{name}/commit/{commit}", "commitOid": commit}
+
 
 class _Handler(BaseHTTPRequestHandler):
     """Answers one request and closes the connection, as HTTP/1.0 does: no connection outlives its test."""
@@ -79,6 +113,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
+
+    def do_POST(self) -> None:
+        path = unquote(self.path.split("?")[0]).removeprefix("/api/")
+        self.hub.requests.append(("POST", path))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+        allowed = self.headers.get("Authorization") == f"Bearer {WRITER}"
+        status, answer = self.hub.push(path, body) if allowed else (401, {"error": "Invalid username or password."})
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _answer(self, *, with_body: bool) -> None:
         parts = [unquote(part) for part in self.path.split("?")[0].strip("/").split("/")]
@@ -98,3 +150,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing; `HubServer.requests` holds what came."""
+
+
+def local_hub(tmp_path, monkeypatch):
+    """Yield a local hub, and make the client know it and an empty cache only: for fixtures."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with HubServer() as running:
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+        for switch in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
+            monkeypatch.setattr(constants, switch, True)
+        yield running
+    getattr(huggingface_hub, "close_session", lambda: None)()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
-from hub_server import HubServer
+from hub_server import HubServer, local_hub
 from unitoken import hub
 from unitoken.errors import ConfigError, ModelError
 from unitoken.presets import preset
@@ -77,20 +77,7 @@ def no_sockets(monkeypatch):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A local hub, and a client that knows it and an empty cache only."""
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with HubServer() as running:
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}")
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
-        for switch in ("HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_PROGRESS_BARS"):
-            monkeypatch.setattr(constants, switch, True)
-        yield running
-    getattr(huggingface_hub, "close_session", lambda: None)()
+    yield from local_hub(tmp_path, monkeypatch)
 
 
 def test_the_endpoint_of_the_environment_is_asked(tmp_path):

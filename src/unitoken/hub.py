@@ -28,7 +28,7 @@ DEFAULT_MODEL = "small-2"
 WEIGHTS_ROOT = Path(__file__).parent / "weights"  # one folder for each packaged model
 
 _CONFIG_KEYS = {"format_version", "codec", "sha256"}
-_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _SHOWN = 3  # names listed in an error before "and more"
 
 
@@ -76,7 +76,7 @@ def load_stored(name_or_path: str | os.PathLike[str] | None = None, *, revision:
         folder, remedy = WEIGHTS_ROOT / text, "install the package again: pip install --force-reinstall unitoken-speech"
     elif text and Path(text).is_dir():
         folder, remedy = Path(text), "copy or export the whole folder again"
-    elif isinstance(name_or_path, str) and _REPOSITORY.fullmatch(text):
+    elif isinstance(name_or_path, str) and REPOSITORY.fullmatch(text):
         folder = _download(text, revision, local_files_only)
         return _read_folder(folder, f"delete {folder.parent.parent} and load again; if that does not help, the repository itself is damaged")
     else:

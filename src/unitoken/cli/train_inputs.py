@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..train.teachers import Teacher
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
+Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 

@@ -15,6 +15,7 @@ from ..files import replacing
 from ..hub import Stored, save_stored
 from ..model.codec import Codec
 from ..tokenizer import Tokenizer
+from .release import check_golden, write_golden
 
 PIECES = ".pieces.json"
 
@@ -22,7 +23,8 @@ PIECES = ".pieces.json"
 def export_codec(codec: Codec, folder: str | os.PathLike[str], *, name: str, clip: Tensor | None = None) -> str:
     """Write a codec as the folder that `Tokenizer.from_pretrained` reads, and check that it encodes as the codec in memory does.
 
-    Weights are rounded to float16; the tokens compared are those of the rounded codec.
+    Weights are rounded to float16; the tokens compared are those of the rounded codec. The clip and its tokens stay beside the model, for
+    `release.check_golden`.
 
     Args:
         codec: on any device; unchanged.
@@ -48,6 +50,8 @@ def export_codec(codec: Codec, folder: str | os.PathLike[str], *, name: str, cli
     here, there = (tokenizer.encode(clip, sample_rate=config.sample_rate) for tokenizer in (Tokenizer(Stored(config, rounded, fingerprint)), loaded))
     if here != there:
         raise ModelError(f"{folder} encodes a clip of {len(clip)} samples into other tokens than the codec it was made of; do not use it")
+    write_golden(Path(folder), loaded, clip)
+    check_golden(folder)
     return fingerprint
 
 

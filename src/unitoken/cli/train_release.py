@@ -1,0 +1,119 @@
+"""The commands of `unitoken train` that come after training: a model folder, a Hub repository, measures and curves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .train_inputs import Config, Device, Output, PoolFolder, open_pool
+
+CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
+
+
+def export(
+    codec: CodecFolder,
+    output: Output,
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    config: Config = None,
+    clip: Annotated[Path | None, typer.Option(help="Recording that is encoded as a check; default: noise.")] = None,
+    weights_licence: Annotated[str | None, typer.Option(help="SPDX expression; default: the configuration's.")] = None,
+    max_part_mb: Annotated[float | None, typer.Option(help="Also write the weights in pieces of at most so many MB.")] = None,
+) -> None:
+    """Write a model folder in float16 with golden tokens, load it again, and compare its tokens with the codec's."""
+    from ..audio import load_audio
+    from ..hub import WEIGHTS
+    from ..train.export import export_codec, split_file
+    from ..train.handover import load_codec, read_config
+
+    loaded = load_codec(codec, read_config(config) if config else None)
+    if weights_licence:
+        loaded.config = replace(loaded.config, weights_licence=weights_licence)
+    wave = load_audio(clip, sample_rate=loaded.config.sample_rate)[0] if clip else None
+    typer.echo(f"{export_codec(loaded, output, name=name, clip=wave)}  {output}")
+    if max_part_mb is not None:
+        typer.echo(f"pieces: {split_file(output / WEIGHTS, max_part_mb)}")
+
+
+def publish(
+    model: Annotated[Path, typer.Argument(help="Model folder that `unitoken train export` wrote.")],
+    repository: Annotated[str, typer.Argument(help="Hub repository, org/name; made if it is not there.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it a private one.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch; made if it is not there.")] = None,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+) -> None:
+    """Check a model folder by its golden tokens and push it to a Hub repository; log in first: hf auth login."""
+    from ..train.release import publish as push
+
+    commit = push(model, repository, private=private, revision=revision, message=message)
+    typer.echo(f'Tokenizer.from_pretrained("{repository}", revision="{commit}")')
+
+
+def subframes(
+    codec: CodecFolder,
+    output: Output,
+    number: Annotated[int, typer.Option(min=2, help="Frames of the inverse STFT in each of the decoder's.")] = 2,
+) -> None:
+    """Write a codec folder whose decoder answers more often, to be trained further: `reconstruct --trained`."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.handover import load_codec
+    from ..train.subframes import with_subframes
+
+    made = with_subframes(load_codec(codec), number)
+    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
+def split(
+    file: Annotated[Path, typer.Argument(help="Any file, such as a checkpoint.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the pieces; default: beside the file.")] = None,
+    max_part_mb: Annotated[float, typer.Option(help="Largest piece in MB.")] = 45.0,
+) -> None:
+    """Cut a file into pieces with checksums."""
+    from ..train.export import split_file
+
+    typer.echo(split_file(file, max_part_mb, output))
+
+
+def join(
+    pieces: Annotated[Path, typer.Argument(help="The list NAME.pieces.json beside the pieces.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the old name beside the pieces.")] = None,
+) -> None:
+    """Put a file together again from its pieces."""
+    from ..train.export import join_parts
+
+    typer.echo(join_parts(pieces, output))
+
+
+def validate(
+    codec: CodecFolder,
+    pool: PoolFolder,
+    valid_speakers: Annotated[Path, typer.Option(help="TSV of the held-out speakers, whose clips are measured.")],
+    limit: Annotated[int, typer.Option(min=1, help="Clips.")] = 40,
+    asr: Annotated[str | None, typer.Option(help="Whisper model for self-CER: a CTranslate2 folder or a name.")] = None,
+    config: Config = None,
+    device: Device = None,
+) -> None:
+    """Print measures on held-out speakers as JSON."""
+    from ..evaluate.words import load_whisper
+    from ..train.handover import load_codec, read_config
+    from ..train.validate import validate as measure
+
+    opened, _, held_out = open_pool(pool, valid_speakers)
+    loaded = load_codec(codec, read_config(config) if config else None).to(device or "cpu")
+    result = measure(loaded, opened, held_out, limit=limit, asr=load_whisper(asr) if asr else None)
+    typer.echo(json.dumps(result, indent=2))
+
+
+def plot(
+    run: Annotated[Path, typer.Argument(help="Run folder of any stage.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="PNG to write; default: curves.png in the run folder.")] = None,
+    smooth: Annotated[float, typer.Option(help="0 to below 1: how much of the running mean stays at each row.")] = 0.9,
+) -> None:
+    """Draw the log of a run."""
+    from ..train.curves import plot_run
+
+    typer.echo(plot_run(run, output, smooth=smooth))
