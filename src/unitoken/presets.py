@@ -28,10 +28,10 @@ PRESETS: dict[str, CodecConfig] = {
     ),
     "base": CodecConfig(
         name="base",
-        semantic=SemanticConfig(EncoderConfig((256, 512, 768), (2, 3, 8)), QuantizerConfig("vq", 256)),
+        semantic=SemanticConfig(TransformerConfig(512, 8, (2048,) * 6, reach=8), QuantizerConfig("vq", 256)),
         residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
         global_=_global((192, 384, 384), (1, 2, 4)),
-        decoder=DecoderConfig(1024, 10, 7, 3, 512),
+        decoder=DecoderConfig(1024, 10, 7, 3, 512, n_fft=640, subframes=2),
         p_hears_s=2,
     ),
 }

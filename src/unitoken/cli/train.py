@@ -208,6 +208,7 @@ def adversarial(
 
 
 for finish in (
+    train_release.plan,
     train_release.export,
     train_release.publish,
     train_release.subframes,

@@ -49,7 +49,7 @@ def speed(
 def features(
     pool: PoolFolder,
     output: Output,
-    teacher: Annotated[str, typer.Option(help="Whisper, wav2vec 2.0, HuBERT or WavLM encoder: a folder or a Hub name.")],
+    teacher: Annotated[str, typer.Option(help="Whisper, wav2vec 2.0, HuBERT, WavLM or w2v-BERT 2.0 encoder: a folder or a Hub name.")],
     layer: Annotated[int | None, typer.Option(help="Hidden state, 0 is the input of the first block; default: the last.")] = None,
     shard: Annotated[str, typer.Option(help="i/n: every n-th utterance from the i-th on; shards share one folder.")] = "0/1",
     hop: Annotated[int, typer.Option(min=320, help="Samples of a frame; 640 is 25 Hz.")] = 640,

@@ -12,6 +12,36 @@ from .train_inputs import Config, Device, Output, PoolFolder, open_pool
 CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
 
 
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="JSON file, such as recipes/base-16k.json.")],
+    pool: PoolFolder,
+    output: Output,
+    launch: Annotated[
+        str, typer.Option(help="What starts the stages that several processes train, such as 'torchrun ... $(which unitoken)'.")
+    ] = "unitoken",
+    launched_only: Annotated[bool, typer.Option("--launched-only", help="Leave the others out: for all nodes but the first.")] = False,
+    valid_speakers: Annotated[Path | None, typer.Option(help="TSV with the columns source and speaker: never trained on.")] = None,
+    noise: Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of every stage, after the recipe's own, such as run.steps=10.")
+    ] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder in every stage: for GPUs.")] = False,
+) -> None:
+    """Print a recipe as a shell script; run again, it goes on where it stopped."""
+    import shlex
+
+    from ..train.recipe import Recipe
+    from ..train.recipe import plan as commands_of
+
+    shared = ["--compile"] if compile else []
+    typer.echo("set -e")
+    for command in commands_of(Recipe.load(recipe), pool, output, shared=shared, noise=noise, valid_speakers=valid_speakers, settings=settings or []):
+        if launched_only and not command.launched:
+            continue
+        unless = "" if command.done is None else f"[ -e {shlex.quote(str(command.done))} ] || "
+        typer.echo(f"{unless}{launch if command.launched else 'unitoken'} train {shlex.join(command.arguments)}")
+
+
 def export(
     codec: CodecFolder,
     output: Output,
