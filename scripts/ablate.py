@@ -1,0 +1,243 @@
+"""What matters in training `small`: the same stages at equal time with one thing changed, from random weights (or Whisper's), on one core each.
+
+usage: python scripts/ablate.py run OUT NAME... --pool POOL --features FEATURES --pitch PITCH --whisper WHISPER-TINY.EN --teacher WHISPER-BASE
+           --valid-speakers TSV --noise TAR --valid VALID.tsv --asr MODEL --phones PHONES.tsv --manifest TRAIN.tsv --archive TAR [--archive TAR ...]
+       python scripts/ablate.py table OUT
+       python scripts/ablate.py list
+
+`run` trains, exports and measures each NAME in OUT/NAME (what is there already is kept); `table` prints what was measured. --minutes scales all times.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unitoken.config import CodecConfig, QuantizerConfig
+from unitoken.encoder_config import EncoderConfig
+from unitoken.hub import save_stored
+from unitoken.model.codec import Codec
+from unitoken.presets import preset
+from unitoken.train.pool import Pool
+from unitoken.train.semantic_tokens import tokenize_pool
+
+SEMANTIC, REBUILD = 10.0, 20.0  # minutes of one core
+SMALL = preset("small")
+SMALL = dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, n_fft=640, subframes=2))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run.
+
+    Attributes:
+        question: the decision that it belongs to.
+        config: of the codec.
+        semantic: settings of stage 0; None takes the run of `base`.
+        book: further arguments of `codebook`.
+        rebuild: settings of stage 1.
+        whisper: whether the semantic encoder begins with Whisper's weights.
+        noise: whether the student hears noise and rooms.
+        features: name of the folder of features, beside the one given.
+        judged: share of stage 1's time in which discriminators join.
+        taught: whether there is a semantic stream at all.
+    """
+
+    question: str
+    config: CodecConfig = SMALL
+    semantic: tuple[str, ...] | None = None
+    book: tuple[str, ...] = ()
+    rebuild: tuple[str, ...] = ()
+    whisper: bool = True
+    noise: bool = True
+    features: str | None = None
+    judged: float = 0.0
+    taught: bool = True
+
+
+def change(**parts):
+    """Return `small` with other parts: `p` and `s` quantizers, encoders, or fields of the codec."""
+    config = SMALL
+    for name, stream in (("s", "semantic"), ("p", "residual")):
+        held = getattr(config, stream)
+        changed = {"quantizer": parts.pop(name, held.quantizer), "encoder": parts.pop(f"{name}_encoder", held.encoder)}
+        config = dataclasses.replace(config, p_hears_s=parts.get("p_hears_s", config.p_hears_s), **{stream: dataclasses.replace(held, **changed)})
+    return dataclasses.replace(config, **parts)
+
+
+def sized(size):
+    return change(s=QuantizerConfig("vq", 128, 1, size), p=QuantizerConfig("vq", 32, 1, size))
+
+
+CONVOLUTIONS = EncoderConfig((128, 192, 320), (1, 2, 6))
+SLOW = EncoderConfig((128, 192, 256, 256), (1, 2, 2, 2))
+HEARS = ("swapped=2", "weights.swapped=0.02", "weights.heard=0.25")
+VARIANTS = {
+    "base": Variant("-", semantic=()),
+    "seed 1": Variant("seed", semantic=("run.seed=1",), book=("--seed", "1"), rebuild=("run.seed=1",)),
+    "random student": Variant("distillation", semantic=(), whisper=False),
+    "convolutions": Variant("distillation", change(s_encoder=CONVOLUTIONS), (), whisper=False),
+    "no teacher": Variant(
+        "distillation", change(s=QuantizerConfig("vq", 128, 1, 2), p=QuantizerConfig("rvq", 32, 2, 4096), p_hears_s=0), taught=False
+    ),
+    "teacher's layer 4": Variant("teacher's layer", semantic=(), features="features-4"),
+    "nothing flattened": Variant("weight of the teacher's axes", book=("--flatten", "0")),
+    "all flattened": Variant("weight of the teacher's axes", book=("--flatten", "1")),
+    "teacher hears decoding": Variant("weight of the teacher's ear", rebuild=("heard=4", *HEARS)),
+    "nothing perturbed": Variant("perturbation", semantic=("perturbation.probability=0",), rebuild=("perturbation.probability=0",), noise=False),
+    "P never dropped": Variant("P-dropout", rebuild=("drop_p=0",)),
+    "P does not hear S": Variant("P hears S", change(p_hears_s=0)),
+    "P at 12.5 Hz": Variant("rate", change(p=QuantizerConfig("rvq", 32, 2, 4096), p_encoder=SLOW, p_hears_s=0)),
+    "1024 codewords": Variant("codebook", sized(1024)),
+    "16384 codewords": Variant("codebook", sized(16384)),
+    "P by FSQ": Variant("quantizer", change(p=QuantizerConfig("fsq", 4, 1, 4096, (8, 8, 8, 8)))),
+    "P by Gumbel": Variant("quantizer", change(p=QuantizerConfig("gumbel", 32, 1, 4096))),
+    "P by two codebooks of 64": Variant("quantizer", change(p=QuantizerConfig("rvq", 32, 2, 64))),
+    "discriminators": Variant("discriminators", judged=0.4),
+    "one subframe": Variant("subframes", change(decoder=dataclasses.replace(SMALL.decoder, n_fft=1280, subframes=1))),
+    "no envelopes": Variant("loss of envelopes", rebuild=("weights.envelope=0",)),
+}
+
+
+def train(*arguments, settings=()):
+    """Run a command of `unitoken` on one thread."""
+    command = [shutil.which("unitoken"), *map(str, arguments), *(text for setting in settings for text in ("--set", setting))]
+    print(*command, flush=True)
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def unfinished(path):
+    return not path.exists()
+
+
+def folder_of(args, name):
+    return args.output / name.replace(" ", "-").replace("'", "")
+
+
+def train_variant(args, name):
+    """Train, export and measure one variant."""
+    variant, folder = VARIANTS[name], folder_of(args, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(variant.config.to_json())
+    if unfinished(folder / "codec" / "config.json"):
+        if variant.taught:
+            learn_semantic(args, variant, folder)
+        else:
+            without_teacher(variant.config, Pool(args.pool), folder / "codec")
+    run = rebuild(args, variant, folder)
+    if unfinished(folder / "model" / "config.json"):
+        train("train", "export", run, "-o", folder / "model", "--name", name.replace(" ", "-"))
+    measure(args, folder)
+
+
+def shared(args, variant):
+    """Return the options of all stages that train."""
+    return ("--valid-speakers", args.valid_speakers, *(("--noise", args.noise) if variant.noise else ()))
+
+
+def learn_semantic(args, variant, folder):
+    """Train the semantic encoder, or take that of `base`, and fit its codebook."""
+    semantic = folder / "semantic" if variant.semantic is not None else args.output / "base" / "semantic"
+    if variant.semantic is not None and unfinished(folder / "semantic.done"):
+        features = args.features if variant.features is None else args.features.parent / variant.features
+        begin = ("--whisper", args.whisper) if variant.whisper else ()
+        arguments = ("train", "semantic", args.pool, "-o", semantic, "--features", features, "--config", folder / "config.json", *begin)
+        settings = ("batch=12", "run.learning_rate=5e-4", *variant.semantic)
+        train(*arguments, *shared(args, variant), "--minutes", SEMANTIC * args.minutes, settings=settings)
+        (folder / "semantic.done").touch()
+    held = ("--valid-speakers", args.valid_speakers)
+    train("train", "codebook", semantic, args.pool, "-o", folder / "codec", "--config", folder / "config.json", *held, *variant.book)
+
+
+def rebuild(args, variant, folder):
+    """Train P, G and the decoder, the last part of the time with discriminators where the variant wants them; return the run."""
+    time = (REBUILD if variant.taught else SEMANTIC + REBUILD) * args.minutes
+    settings = ("batch=12", "weights.redundancy=0", "weights.envelope=0.3", "voices=2", *variant.rebuild)
+    common = ("--pitch", args.pitch, *shared(args, variant), "--teacher", args.teacher)
+    if unfinished(folder / "run.done"):
+        arguments = ("train", "reconstruct", folder / "codec", args.pool, "-o", folder / "run", *common)
+        train(*arguments, "--minutes", time * (1 - variant.judged), settings=settings)
+        (folder / "run.done").touch()
+    if not variant.judged:
+        return folder / "run"
+    if unfinished(folder / "judged.done"):
+        arguments = ("train", "adversarial", folder / "run", args.pool, "-o", folder / "judged", "--tokens", folder / "codec", *common)
+        own = [text if text.startswith("run.") else f"reconstruction.{text}" for text in settings]
+        own += ["warmup=60", "ramp=60", "run.learning_rate=4e-4", "scale=2"]
+        train(*arguments, "--minutes", time * variant.judged, settings=own)
+        (folder / "judged.done").touch()
+    return folder / "judged"
+
+
+def measure(args, folder):
+    """Measure the exported model on the validation clips, and probe its S for phones."""
+    model = ("-m", (folder / "model").resolve())
+    if unfinished(folder / "report" / "report.json"):
+        train("evaluate", args.valid, "--asr", args.asr, "-c", "unitoken", "-c", "unitoken-no-p", *model, "-o", folder / "report")
+    if args.phones and unfinished(folder / "phones.json"):
+        archives = [text for archive in args.archive for text in ("--archive", archive)]
+        train("probe", "phones", args.phones, args.manifest, "--unseen", args.valid_speakers, *archives, *model, "-o", folder / "phones.json")
+
+
+def without_teacher(config, pool, folder):
+    """Write a codec whose S says nothing, and its tokens: all bits are P's."""
+    torch.manual_seed(0)
+    codec = Codec(config)
+    codec.quantizer_s.codebook.zero_()
+    save_stored(folder, config, codec.state_dict(), dtype=torch.float32)
+    tokenize_pool(codec, codec.quantizer_s.codebook, pool, folder)
+
+
+def table(args):
+    """Print a row for each variant that was measured."""
+    print("| decision | run | steps | self-CER | without P | phone probe | mel dB | F0 corr | STOI | PESQ-WB |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for name, variant in VARIANTS.items():
+        folder = folder_of(args, name)
+        if unfinished(folder / "report" / "report.json"):
+            continue
+        with_p, without = json.loads((folder / "report" / "report.json").read_text())["codecs"]
+        phones = folder / "phones.json"
+        probe = "-" if unfinished(phones) else f"{json.loads(phones.read_text())['s' if variant.taught else 'p']['phones, speech']:.3f}"
+        steps = sum(json.loads(path.read_text())["step"] for path in (folder / part / "step.json" for part in ("run", "judged")) if path.exists())
+        figures = (with_p["self_cer"]["all"], without["self_cer"]["all"])
+        signal = (with_p["mel_distance_db"], with_p["f0_correlation"], with_p["stoi"], with_p["pesq_wb"])
+        cells = [variant.question, name, str(steps), *(f"{value:.3f}" for value in figures), probe]
+        print("| " + " | ".join([*cells, f"{signal[0]:.2f}", f"{signal[1]:.3f}", f"{signal[2]:.3f}", f"{signal[3]:.2f}"]) + " |")
+
+
+def show(args):
+    """Print the variants."""
+    for name, variant in VARIANTS.items():
+        print(f"{name}  ({variant.question})")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("run")
+    run.add_argument("output", type=Path)
+    run.add_argument("names", nargs="+", choices=VARIANTS)
+    for name in ("pool", "features", "pitch", "whisper", "teacher", "valid-speakers", "noise", "valid", "asr"):
+        run.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("phones", "manifest"):
+        run.add_argument(f"--{name}", type=Path)
+    run.add_argument("--archive", type=Path, action="append", default=[])
+    run.add_argument("--minutes", type=float, default=1.0, help="factor of all times")
+    run.set_defaults(run=lambda args: [train_variant(args, name) for name in args.names])
+    printed = commands.add_parser("table")
+    printed.add_argument("output", type=Path)
+    printed.set_defaults(run=table)
+    commands.add_parser("list").set_defaults(run=show)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
