@@ -1,11 +1,11 @@
 """What matters in training `small`: the same stages at equal time with one thing changed, from random weights (or Whisper's), on one core each.
 
 usage: python scripts/ablate.py run OUT NAME... --pool POOL --features FEATURES --pitch PITCH --whisper WHISPER-TINY.EN --teacher WHISPER-BASE
-           --valid-speakers TSV --noise TAR --valid VALID.tsv --asr MODEL --phones PHONES.tsv --manifest TRAIN.tsv --archive TAR [--archive TAR ...]
+           --valid-speakers TSV --noise TAR --valid VALID.tsv --asr MODEL --phones PHONES.tsv --manifest TRAIN.tsv --archive TAR
        python scripts/ablate.py table OUT
        python scripts/ablate.py list
 
-`run` trains, exports and measures each NAME in OUT/NAME (what is there already is kept); `table` prints what was measured. --minutes scales all times.
+`run` trains, exports and measures each NAME in OUT/NAME (what is there already is kept); `table` prints what was measured. --minutes scales times.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        how many S and P codewords speech of the pool uses
        python scripts/measure.py melody MANIFEST [--clips 30]                 how far is the decoder's F0 from the true one, and what does it cost?
+       python scripts/measure.py windows MANIFEST [--clips 30]                what is left of speech whose bands are heard through longer windows
 Each takes --model (default: the packaged one) and --threads.
 """
 
@@ -19,6 +20,7 @@ from unitoken import Tokenizer, load_audio
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.signal import pesq_wb, stoi
 from unitoken.evaluate.usage import CodebookCounter
+from unitoken.nn.spectral import mel_filters
 from unitoken.train.pitch import track_log_f0
 
 
@@ -81,16 +83,35 @@ def melody(args, tok):
         print("with {}: STOI {:.3f}, PESQ-WB {:.2f}".format(name, *np.nanmean(np.array(values, dtype=float), 0)))
 
 
+def windows(args, _):
+    """Noise with the loudness of 64 mel bands, taken and given back in Hann windows: how fast a decoder with such windows can be."""
+    rows = read_manifest(args.manifest)
+    rows = rows[:: max(1, len(rows) // args.clips)][: args.clips]
+    for size, hop in ((1280, 320), (1024, 256), (640, 160), (320, 80)):
+        window, bands = torch.hann_window(size), mel_filters(64, size // 2 + 1, 16000)
+        bands = bands / bands.sum(0).clamp_min(1e-9)
+        spread = (bands / bands.sum(1, keepdim=True).clamp_min(1e-9)).T
+        scores = []
+        for row in rows:
+            wave = load_audio(row.path, sample_rate=16000)[0]
+            noise = torch.randn(len(wave), generator=torch.Generator().manual_seed(0))
+            clean, carrier = (torch.stft(each, size, hop, window=window, return_complex=True) for each in (wave, noise))
+            gain = torch.sqrt((clean.abs().square().T @ bands @ spread) / carrier.abs().square().mean()).T
+            made = torch.istft(carrier * gain, size, hop, window=window, length=len(wave))
+            scores.append([stoi(wave, made), stoi(wave, made, extended=True)])
+        print("windows of {} ms every {} ms: STOI {:.3f}, ESTOI {:.3f}".format(size // 16, hop // 16, *np.nanmean(np.array(scores, dtype=float), 0)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, melody):
+    for run in (codebooks, melody, windows):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
         command.add_argument("--threads", type=int, default=1)
         command.add_argument("manifest", type=Path)
-        if run is melody:
+        if run is not codebooks:
             command.add_argument("--clips", type=int, default=30)
             continue
         command.add_argument("archives", type=Path, nargs="+")
