@@ -7,10 +7,14 @@ import typer
 
 from . import train_data, train_release
 from .train_inputs import (
+    Compile,
     Config,
     Device,
+    HeldOut,
+    Noise,
     Output,
     PoolFolder,
+    Set,
     example_maker,
     find_device,
     lesson_maker,
@@ -26,12 +30,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
-Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")]
 Minutes = Annotated[float, typer.Option(min=0.0, help="Length of this run; it saves and stops by itself.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Tokens = Annotated[Path | None, typer.Option(help="Folder with the pool's semantic tokens; default: the codec's folder.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 Hears = Annotated[str | None, typer.Option("--teacher", help="Encoder that hears words (heard=8, swapped=2): a folder or a Hub name.")]
 Features = Annotated[Path, typer.Option(help="Folder that `unitoken train features` wrote.")]
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]

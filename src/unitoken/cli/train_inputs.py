@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; made if it is missing.")]
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
+HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
+Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 

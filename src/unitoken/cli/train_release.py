@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .train_inputs import Config, Device, Output, PoolFolder, open_pool
+from .train_inputs import Compile, Config, Device, HeldOut, Noise, Output, PoolFolder, open_pool
 
 CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
 
@@ -20,12 +20,12 @@ def plan(
         str, typer.Option(help="What starts the stages that several processes train, such as 'torchrun ... $(which unitoken)'.")
     ] = "unitoken",
     launched_only: Annotated[bool, typer.Option("--launched-only", help="Leave the others out: for all nodes but the first.")] = False,
-    valid_speakers: Annotated[Path | None, typer.Option(help="TSV with the columns source and speaker: never trained on.")] = None,
-    noise: Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")] = None,
+    valid_speakers: HeldOut = None,
+    noise: Noise = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of every stage, after the recipe's own, such as run.steps=10.")
     ] = None,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder in every stage: for GPUs.")] = False,
+    compile: Compile = False,
 ) -> None:
     """Print a recipe as a shell script; run again, it goes on where it stopped."""
     import shlex

@@ -1,7 +1,6 @@
 """A model folder that others are to load: golden tokens to check it by, a card, and the way to a Hub repository."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -55,45 +54,31 @@ def check_golden(folder: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
     return flips
 
 
-def card_text(config: Mapping[str, str]) -> str:
-    """Return the beginning of a model card, which its maker has to complete."""
-    return f"""---
-license: {config["licence"].lower()}
+def write_card(folder: Path, tokenizer: Tokenizer, repository: str) -> None:
+    """Write the beginning of a card, which the model's maker has to complete, if the folder has none."""
+    if (folder / CARD).exists():
+        return
+    config = tokenizer.config
+    text = f"""---
+license: {config.weights_licence.lower()}
 library_name: unitoken
 tags: [audio, speech, tokenizer, codec]
 ---
-# {config["name"]}
+# {config.name}
 
-A speech tokenizer for [unitoken](https://pypi.org/project/unitoken-speech/): S at {config["rate_s"]} Hz, P at {config["rate_p"]} Hz,
-{config["bitrate"]} b/s and {config["global_bits"]} bits an utterance. Fingerprint `{config["fingerprint"]}`.
+A speech tokenizer for [unitoken](https://pypi.org/project/unitoken-speech/): S at {config.frame_rate_s} Hz, P at {config.frame_rate_p} Hz,
+{config.bitrate} b/s and {config.global_bits} bits an utterance. Fingerprint `{tokenizer.fingerprint}`.
 
 ```python
 from unitoken import Tokenizer
 
-tokenizer = Tokenizer.from_pretrained("{config["repository"]}")
+tokenizer = Tokenizer.from_pretrained("{repository}")
 ```
 
 Data, training, results and limits: to be told by whoever trained it.
 """
-
-
-def write_card(folder: Path, tokenizer: Tokenizer, repository: str) -> None:
-    """Write the beginning of a card, if the folder has none."""
-    if (folder / CARD).exists():
-        return
-    config = tokenizer.config
-    values = {
-        "name": config.name,
-        "licence": config.weights_licence,
-        "rate_s": str(config.frame_rate_s),
-        "rate_p": str(config.frame_rate_p),
-        "bitrate": str(config.bitrate),
-        "global_bits": str(config.global_bits),
-        "fingerprint": tokenizer.fingerprint,
-        "repository": repository,
-    }
     with replacing(folder / CARD) as temporary:
-        temporary.write_text(card_text(values), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def publish(folder: str | os.PathLike[str], repository: str, *, private: bool = False, revision: str | None = None, message: str = "") -> str:
