@@ -121,6 +121,17 @@ def test_a_new_semantic_encoder_for_a_trained_codec(tmp_path):
     assert torch.equal(kept("refined", "--dim", "6").quantizer_s.codebook, trained_codebook(tmp_path / "refined") @ axes)
 
 
+def test_codecs_are_averaged_and_cut(tmp_path):
+    codecs = [make_codec() for _ in range(2)]
+    torch.nn.init.ones_(codecs[1].decoder.head.weight)
+    for name, codec in zip("ab", codecs, strict=True):
+        save_stored(tmp_path / name, codec.config, codec.state_dict(), dtype=torch.float32)
+    call("average", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "mean")
+    assert torch.equal(load_codec(tmp_path / "mean").decoder.head.weight, (codecs[0].decoder.head.weight + 1) / 2)
+    call("subframes", tmp_path / "mean", "-o", tmp_path / "cut")
+    assert load_codec(tmp_path / "cut").config.decoder.subframes == 2
+
+
 def test_an_unknown_setting_is_named_before_any_work(tmp_path):
     with pytest.raises(TrainError, match="unknown setting 'batchh'"):
         call("reconstruct", tmp_path / "codec", tmp_path / "pool", "-o", tmp_path / "1", "--pitch", tmp_path, "--set", "batchh=2")

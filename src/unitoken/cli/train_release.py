@@ -97,6 +97,22 @@ def subframes(
     typer.echo(f"codec: {output}")
 
 
+def average(
+    codecs: Annotated[list[Path], typer.Argument(help="Run folders of the reconstruction or adversarial stage, or codec folders: two or more.")],
+    output: Output,
+) -> None:
+    """Write a codec folder whose weights are the means of codecs that were trained on from one another, to be exported."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.averaging import mean_codec
+    from ..train.handover import load_codec
+
+    made = mean_codec([load_codec(codec) for codec in codecs])
+    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
 def split(
     file: Annotated[Path, typer.Argument(help="Any file, such as a checkpoint.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the pieces; default: beside the file.")] = None,
