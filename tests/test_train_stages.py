@@ -264,6 +264,23 @@ def test_examples_repeat_and_keep_to_the_utterance(data):
     assert set(one.limits.tolist()) <= {4000.0, float("inf")}
 
 
+def test_the_log_says_how_much_memory_there_was(tmp_path):
+    """In a process of its own: what a process took at most is never forgotten."""
+    code = f"""
+import torch
+from pathlib import Path
+from unitoken.train.run import Log
+
+log = Log(Path({str(tmp_path / "log.csv")!r}))
+for size in (1, 200_000_000):
+    log.add({{"loss": float(torch.ones(size, dtype=torch.uint8)[0])}})
+    log.write(size, 1e-3)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    before, after = (float(row["memory"]) for row in log_of(tmp_path))
+    assert before + 0.1 < after < before + 0.4
+
+
 def test_another_device_gets_its_data_once_and_is_never_waited_for(data, tmp_path):
     """The device `meta` has no values: whatever looks at one, or mixes its tensors with the CPU's, fails."""
     pool, _, tokens, pitch = data

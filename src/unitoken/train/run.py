@@ -123,7 +123,7 @@ class Log:
         finite(self.sums, step)
 
     def write(self, step: int, learning_rate: float) -> None:
-        """Write the means since the last row, with the seconds of audio trained on in a second.
+        """Write the means since the last row, with the seconds of audio trained on in a second, and the most memory so far in GB.
 
         Raises:
             TrainError: see `check`; or if the file has other columns.
@@ -131,7 +131,8 @@ class Log:
         self.check(step)
         now = time.monotonic()
         row = {"step": step, **{k: round(float(v) / self.count, 5) for k, v in self.sums.items()}}
-        row |= {"rate": round(float(self.seconds) / (now - self.since), 1), "lr": round(learning_rate, 7), "time": int(time.time())}
+        row |= {"rate": round(float(self.seconds) / (now - self.since), 1), "lr": round(learning_rate, 7), "time": round(time.time(), 2)}
+        row["memory"] = round(peak_memory() / 1e9, 2)
         new = not self.path.exists()
         if not new and (known := self.path.read_text(encoding="utf-8").partition("\n")[0].strip().split(",")) != list(row):
             raise TrainError(
@@ -220,6 +221,17 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
     for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True):
         group.update({key: own[key] for key in ("fused", "foreach", "capturable") if key in own})
     optimizer.load_state_dict(state)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that tensors took on this process's GPU, or without one, that the process took; 0 where the system does not tell."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "win32":
+        return 0
+    import resource  # there is none on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
