@@ -2,10 +2,12 @@
 
 usage: python scripts/ablate.py run OUT NAME... --pool POOL --features FEATURES --pitch PITCH --whisper WHISPER-TINY.EN --teacher WHISPER-BASE
            --valid-speakers TSV --noise TAR --valid VALID.tsv --asr MODEL --phones PHONES.tsv --manifest TRAIN.tsv --archive TAR
+           --told TOLD.tsv
        python scripts/ablate.py table OUT
        python scripts/ablate.py list
 
 `run` trains, exports and measures each NAME in OUT/NAME (what is there already is kept); `table` prints what was measured. --minutes scales times.
+--phones are those of the probe, of TRAIN.tsv; --told is the table that "phones told" learns from. `NAME, seed 1` is a variant with another seed.
 """
 
 import argparse
@@ -21,15 +23,15 @@ import torch
 
 from unitoken.config import CodecConfig, QuantizerConfig
 from unitoken.encoder_config import EncoderConfig
-from unitoken.hub import save_stored
+from unitoken.hub import CONFIG, WEIGHTS, save_stored
 from unitoken.model.codec import Codec
 from unitoken.presets import preset
+from unitoken.train.handover import load_codec
 from unitoken.train.pool import Pool
 from unitoken.train.semantic_tokens import tokenize_pool
 
 SEMANTIC, REBUILD = 10.0, 20.0  # minutes of one core
 SMALL = preset("small")
-SMALL = dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, n_fft=640, subframes=2))
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,16 @@ class Variant:
     Attributes:
         question: the decision that it belongs to.
         config: of the codec.
-        semantic: settings of stage 0; None takes the run of `base`.
+        semantic: settings of stage 0; None takes the run of `base`, or of `base, seed 1`.
         book: further arguments of `codebook`.
         rebuild: settings of stage 1.
         whisper: whether the semantic encoder begins with Whisper's weights.
         noise: whether the student hears noise and rooms.
+        told: whether the student tells phones, where they are known.
         features: name of the folder of features, beside the one given.
         judged: share of stage 1's time in which discriminators join.
         taught: whether there is a semantic stream at all.
+        seed: of everything.
     """
 
     question: str
@@ -56,9 +60,25 @@ class Variant:
     rebuild: tuple[str, ...] = ()
     whisper: bool = True
     noise: bool = True
+    told: bool = False
     features: str | None = None
     judged: float = 0.0
     taught: bool = True
+    seed: int = 0
+
+    @property
+    def heard_by(self):
+        """Name of the run whose semantic encoder this one takes, None if it trains its own."""
+        return None if self.semantic is not None or not self.taught else name_of("base", self.seed)
+
+    @property
+    def seeded(self):
+        """The setting of the seed."""
+        return f"run.seed={self.seed}"
+
+
+def name_of(name, seed):
+    return f"{name}, seed {seed}" if seed else name
 
 
 def change(**parts):
@@ -80,12 +100,12 @@ SLOW = EncoderConfig((128, 192, 256, 256), (1, 2, 2, 2))
 HEARS = ("swapped=2", "weights.swapped=0.02", "weights.heard=0.25")
 VARIANTS = {
     "base": Variant("-", semantic=()),
-    "seed 1": Variant("seed", semantic=("run.seed=1",), book=("--seed", "1"), rebuild=("run.seed=1",)),
     "random student": Variant("distillation", semantic=(), whisper=False),
     "convolutions": Variant("distillation", change(s_encoder=CONVOLUTIONS), (), whisper=False),
     "no teacher": Variant(
         "distillation", change(s=QuantizerConfig("vq", 128, 1, 2), p=QuantizerConfig("rvq", 32, 2, 4096), p_hears_s=0), taught=False
     ),
+    "phones told": Variant("phones", semantic=(), told=True),
     "teacher's layer 4": Variant("teacher's layer", semantic=(), features="features-4"),
     "nothing flattened": Variant("weight of the teacher's axes", book=("--flatten", "0")),
     "all flattened": Variant("weight of the teacher's axes", book=("--flatten", "1")),
@@ -103,6 +123,7 @@ VARIANTS = {
     "one subframe": Variant("subframes", change(decoder=dataclasses.replace(SMALL.decoder, n_fft=1280, subframes=1))),
     "no envelopes": Variant("loss of envelopes", rebuild=("weights.envelope=0",)),
 }
+VARIANTS = {name_of(name, seed): dataclasses.replace(variant, seed=seed) for seed in (0, 1) for name, variant in VARIANTS.items()}
 
 
 def train(*arguments, settings=()):
@@ -117,7 +138,7 @@ def unfinished(path):
 
 
 def folder_of(args, name):
-    return args.output / name.replace(" ", "-").replace("'", "")
+    return args.output / name.replace(" ", "-").replace("'", "").replace(",", "")
 
 
 def train_variant(args, name):
@@ -126,10 +147,12 @@ def train_variant(args, name):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(variant.config.to_json())
     if unfinished(folder / "codec" / "config.json"):
-        if variant.taught:
-            learn_semantic(args, variant, folder)
+        if not variant.taught:
+            without_teacher(variant, Pool(args.pool), folder / "codec")
+        elif variant.heard_by and not variant.book and variant.config.semantic == SMALL.semantic:
+            with_codebook_of(folder_of(args, variant.heard_by) / "codec", variant, folder / "codec")
         else:
-            without_teacher(variant.config, Pool(args.pool), folder / "codec")
+            learn_semantic(args, variant, folder)
     run = rebuild(args, variant, folder)
     if unfinished(folder / "model" / "config.json"):
         train("train", "export", run, "-o", folder / "model", "--name", name.replace(" ", "-"))
@@ -143,22 +166,23 @@ def shared(args, variant):
 
 def learn_semantic(args, variant, folder):
     """Train the semantic encoder, or take that of `base`, and fit its codebook."""
-    semantic = folder / "semantic" if variant.semantic is not None else args.output / "base" / "semantic"
-    if variant.semantic is not None and unfinished(folder / "semantic.done"):
+    semantic = folder_of(args, variant.heard_by) / "semantic" if variant.heard_by else folder / "semantic"
+    if not variant.heard_by and unfinished(folder / "semantic.done"):
         features = args.features if variant.features is None else args.features.parent / variant.features
-        begin = ("--whisper", args.whisper) if variant.whisper else ()
+        begin = (*(("--whisper", args.whisper) if variant.whisper else ()), *(("--phones", args.told) if variant.told else ()))
         arguments = ("train", "semantic", args.pool, "-o", semantic, "--features", features, "--config", folder / "config.json", *begin)
-        settings = ("batch=12", "run.learning_rate=5e-4", *variant.semantic)
+        settings = ("batch=12", "run.learning_rate=5e-4", variant.seeded, *variant.semantic)
         train(*arguments, *shared(args, variant), "--minutes", SEMANTIC * args.minutes, settings=settings)
         (folder / "semantic.done").touch()
     held = ("--valid-speakers", args.valid_speakers)
-    train("train", "codebook", semantic, args.pool, "-o", folder / "codec", "--config", folder / "config.json", *held, *variant.book)
+    book = ("--config", folder / "config.json", "--seed", variant.seed, *held, *variant.book)
+    train("train", "codebook", semantic, args.pool, "-o", folder / "codec", *book)
 
 
 def rebuild(args, variant, folder):
     """Train P, G and the decoder, the last part of the time with discriminators where the variant wants them; return the run."""
     time = (REBUILD if variant.taught else SEMANTIC + REBUILD) * args.minutes
-    settings = ("batch=12", "weights.redundancy=0", "weights.envelope=0.3", "voices=2", *variant.rebuild)
+    settings = ("batch=12", "weights.redundancy=0", "weights.envelope=0.3", "voices=2", variant.seeded, *variant.rebuild)
     common = ("--pitch", args.pitch, *shared(args, variant), "--teacher", args.teacher)
     if unfinished(folder / "run.done"):
         arguments = ("train", "reconstruct", folder / "codec", args.pool, "-o", folder / "run", *common)
@@ -185,12 +209,25 @@ def measure(args, folder):
         train("probe", "phones", args.phones, args.manifest, "--unseen", args.valid_speakers, *archives, *model, "-o", folder / "phones.json")
 
 
-def without_teacher(config, pool, folder):
+def with_codebook_of(known, variant, folder):
+    """Write a codec with the semantic encoder, codebook and tokens of another, and everything else as it is before training."""
+    torch.manual_seed(variant.seed)
+    codec, trained = Codec(variant.config), load_codec(known)
+    codec.semantic.load_state_dict(trained.semantic.state_dict())
+    codec.quantizer_s.load_state_dict(trained.quantizer_s.state_dict())
+    for path in known.iterdir():  # tokens
+        if path.name not in {CONFIG, WEIGHTS}:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(path, folder)
+    save_stored(folder, variant.config, codec.state_dict(), dtype=torch.float32)
+
+
+def without_teacher(variant, pool, folder):
     """Write a codec whose S says nothing, and its tokens: all bits are P's."""
-    torch.manual_seed(0)
-    codec = Codec(config)
+    torch.manual_seed(variant.seed)
+    codec = Codec(variant.config)
     codec.quantizer_s.codebook.zero_()
-    save_stored(folder, config, codec.state_dict(), dtype=torch.float32)
+    save_stored(folder, variant.config, codec.state_dict(), dtype=torch.float32)
     tokenize_pool(codec, codec.quantizer_s.codebook, pool, folder)
 
 
@@ -215,7 +252,8 @@ def table(args):
 def show(args):
     """Print the variants."""
     for name, variant in VARIANTS.items():
-        print(f"{name}  ({variant.question})")
+        if not variant.seed:
+            print(f"{name}  ({variant.question})")
 
 
 def main():
@@ -226,7 +264,7 @@ def main():
     run.add_argument("names", nargs="+", choices=VARIANTS)
     for name in ("pool", "features", "pitch", "whisper", "teacher", "valid-speakers", "noise", "valid", "asr"):
         run.add_argument(f"--{name}", type=Path, required=True)
-    for name in ("phones", "manifest"):
+    for name in ("phones", "manifest", "told"):
         run.add_argument(f"--{name}", type=Path)
     run.add_argument("--archive", type=Path, action="append", default=[])
     run.add_argument("--minutes", type=float, default=1.0, help="factor of all times")

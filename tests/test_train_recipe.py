@@ -11,6 +11,7 @@ from unitoken.cli.train import app
 from unitoken.config import CodecConfig
 from unitoken.errors import ConfigError, TrainError
 from unitoken.train.adversarial import AdversarialSettings
+from unitoken.train.curves import read_log
 from unitoken.train.examples import ReconstructionSettings
 from unitoken.train.handover import read_config
 from unitoken.train.overrides import override
@@ -22,7 +23,7 @@ from unitoken.train.semantic import SemanticSettings
 
 BASE = Path(__file__).parents[1] / "recipes" / "base-16k.json"
 STEPS = ["run.steps=1", "run.warmup=1", "run.log_steps=1", "run.autocast=false"]
-LESSONS = [*STEPS, "batch=2", "seconds=0.5"]
+LESSONS = [*STEPS, "batch=2", "seconds=2"]
 CROPS = ["batch=2", "seconds=0.4", "reference_seconds=0.4", "heard=1", "swapped=2", "weights.redundancy=0", "weights.envelope=0.3"]
 
 
@@ -56,6 +57,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     pool = make_pool(root, 4, 2)
     make_pitch(pool, root / "pitch")
+    (root / "phones.tsv").write_text("path\tphones\n" + "".join(f"{u.path}\tB Z\n" for u in pool.utterances))
     return root
 
 
@@ -75,7 +77,7 @@ def run(script):
 
 @pytest.mark.parametrize("kind", ["whisper", "wav2vec2", "hubert", "wavlm", "wav2vec2-bert"])
 def test_a_plan_trains_a_model_with_every_kind_of_teacher(data, tmp_path, kind):
-    recipe = write(tmp_path, tiny(make_teacher(kind, tmp_path / kind), 1))
+    recipe = write(tmp_path, tiny(make_teacher(kind, tmp_path / kind), 1) | {"phones": str(data / "phones.tsv")})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "pitch").symlink_to(data / "pitch")
     script = call("plan", recipe, data / "pool", "-o", tmp_path / "out")
@@ -83,6 +85,7 @@ def test_a_plan_trains_a_model_with_every_kind_of_teacher(data, tmp_path, kind):
     assert run(script) == stages
     assert Tokenizer.from_pretrained(tmp_path / "out" / "model").config.name == "base-16k"
     assert check_golden(tmp_path / "out" / "model")["s"][0] == 0
+    assert all(float(read_log(tmp_path / "out" / name / "log.csv")["phones"][0]) > 0 for name in ("semantic", "refined"))
     kept = {path: path.read_bytes() for path in (tmp_path / "out").glob("*/model.safetensors")}
     assert len(kept) == 7
     assert all(has_checkpoint(tmp_path / "out" / name) for name in ("semantic", "refined", "reconstructed", "adversarial"))

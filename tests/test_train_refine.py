@@ -18,7 +18,7 @@ def test_what_is_read_is_quantized_except_where_it_is_not_to_be():
     mask = torch.ones(2, 20, 1)
     mask[1, 12:] = 0
     with torch.no_grad():
-        _, alone, quantized = student(magnitudes, mask, torch.tensor([False, True])[:, None, None], True)
+        _, alone, _, quantized = student(magnitudes, mask, torch.tensor([False, True])[:, None, None], True)
         latent = student.student(magnitudes, mask)
     codebook = student.trainer.quantizer.codebook
     assert torch.allclose(heard[0][0], codebook[quantized.tokens[0, :, 0]], atol=1e-5)
@@ -49,7 +49,7 @@ def test_codewords_are_chosen_in_full_precision():
     magnitudes = torch.rand(4, 200 * TINY.hop_s // TINY.front_end.hop, TINY.front_end.n_fft // 2 + 1, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(4, 200, 1)
     with torch.no_grad():
-        together, _, quantized = student(magnitudes, mask, torch.zeros(4, 1, 1, dtype=torch.bool), True)
+        together, _, _, quantized = student(magnitudes, mask, torch.zeros(4, 1, 1, dtype=torch.bool), True)
         with torch.autocast("cpu", torch.bfloat16):
             latent = student.student(magnitudes, mask)
     assert together.dtype == torch.bfloat16

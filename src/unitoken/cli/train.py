@@ -13,6 +13,7 @@ from .train_inputs import (
     HeldOut,
     Noise,
     Output,
+    Phones,
     PoolFolder,
     Set,
     example_maker,
@@ -53,6 +54,7 @@ def semantic(
     whisper: Annotated[
         str | None, typer.Option(help="Whisper encoder whose weights a semantic transformer begins with: a folder or a Hub name.")
     ] = None,
+    phones: Phones = None,
     device: Device = None,
     settings: Set = None,
     compile: Compile = False,
@@ -67,7 +69,7 @@ def semantic(
 
     run, own = run_settings(settings, minutes, 1e-3, compile)
     chosen = override(SemanticSettings(run=run), own)
-    lessons, held_out = lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device)
+    lessons, held_out = lesson_maker(read_config(config), pool, valid_speakers, features, noise, output, chosen, device, phones)
     known = open_teacher(whisper, torch.device("cpu"))
     say_missed(train_semantic(lessons, None if known is None else lambda student: begin(student, lessons, known)), lessons, held_out)
     typer.echo(f"semantic run: {output}")
@@ -123,6 +125,7 @@ def refine(
     minutes: Minutes = 60.0,
     valid_speakers: HeldOut = None,
     noise: Noise = None,
+    phones: Phones = None,
     device: Device = None,
     settings: Set = None,
     compile: Compile = False,
@@ -134,7 +137,7 @@ def refine(
 
     run, own = run_settings(settings, minutes, 5e-4, compile)
     chosen, loaded = override(RefineSettings(run=run), own), load_codec(codec)
-    lessons, held_out = lesson_maker(loaded.config, pool, valid_speakers, features, noise, output, chosen, device)
+    lessons, held_out = lesson_maker(loaded.config, pool, valid_speakers, features, noise, output, chosen, device, phones)
     say_missed(train_refine(loaded, lessons), lessons, held_out)
     typer.echo(f"refine run: {output}")
 

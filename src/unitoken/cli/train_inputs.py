@@ -23,6 +23,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; m
 Config = Annotated[str | None, typer.Option(help="tiny, small, base, or a JSON file; default: what the run folder says.")]
 HeldOut = Annotated[Path | None, typer.Option("--valid-speakers", help="TSV with the columns source and speaker: never trained on.")]
 Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in folders named rir*, room responses.")]
+Phones = Annotated[Path | None, typer.Option(help="TSV with the columns path and phones, of recordings whose phones are known.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
 PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
@@ -92,19 +93,22 @@ def lesson_maker(
     output: Path,
     settings: "S",
     device: str | None,
+    phones: Path | None,
 ) -> "tuple[LessonMaker[S], list[Utterance]]":
     """Return what makes the lessons of stage 0, the run's folder begun, and the utterances that are held out of them."""
     from ..train import parallel
     from ..train.features import FeatureCache
     from ..train.handover import keep_config
     from ..train.noise import NoiseBank
+    from ..train.phones import PhoneTable
     from ..train.semantic import LessonMaker
 
+    told = PhoneTable(phones) if phones else None
     opened, utterances, held_out = open_pool(pool, valid_speakers)
     cache, bank, place = FeatureCache(features, opened), NoiseBank(noise) if noise else None, find_device(device)
     if parallel.rank() == 0:
         keep_config(output, codec_config)
-    return LessonMaker(opened, utterances, cache, output, codec_config, settings, bank, place), held_out
+    return LessonMaker(opened, utterances, cache, output, codec_config, settings, bank, place, told), held_out
 
 
 def say_missed(student: "SemanticStudent | QuantizedStudent", lessons: "LessonMaker[S]", held_out: "list[Utterance]") -> None:

@@ -38,6 +38,7 @@ class Recipe:
         teacher: of the semantic stream.
         whisper: Whisper encoder that the semantic transformer begins with; None for random weights.
         codebook: more arguments of `unitoken train codebook`.
+        phones: table of phones, see `unitoken train semantic`; None for none.
         semantic: settings of the stage, each as `--set` takes it; so do the next ones. Every stage needs `run.steps`.
         refine: see `semantic`; none leaves the stage out.
         reconstruct: see `semantic`.
@@ -51,6 +52,7 @@ class Recipe:
     reconstruct: tuple[str, ...]
     whisper: str | None = None
     codebook: tuple[str, ...] = ()
+    phones: str | None = None
     refine: tuple[str, ...] = ()
     adversarial: tuple[str, ...] = ()
 
@@ -139,14 +141,15 @@ def plan(
 
     features, pitch, codec = folder / "features", folder / "pitch", "codebook"
     begin = () if recipe.whisper is None else ("--whisper", recipe.whisper)
+    told = () if recipe.phones is None else ("--phones", recipe.phones)
     commands = [
         Command("features", ("features", str(pool), "-o", str(features), "--teacher", teacher.name, *layer)),
         Command("pitch", ("pitch", str(pool), "-o", str(pitch)), pitch / "f0.json"),
-        stage("semantic", pool, "-o", folder / "semantic", "--features", features, "--config", recipe.config, *begin),
+        stage("semantic", pool, "-o", folder / "semantic", "--features", features, "--config", recipe.config, *begin, *told),
         codebook("semantic", codec),
     ]
     if recipe.refine:
-        commands += [stage("refine", folder / codec, pool, "-o", folder / "refined", "--features", features), codebook("refined", "codec")]
+        commands += [stage("refine", folder / codec, pool, "-o", folder / "refined", "--features", features, *told), codebook("refined", "codec")]
         codec = "codec"
     commands.append(stage("reconstruct", folder / codec, pool, "-o", folder / "reconstructed", "--pitch", pitch, *hears))
     last = "reconstructed"

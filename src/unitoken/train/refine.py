@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..model.codec import Codec
 from ..nn.blocks import ConvNeXtBlock
 from ..nn.quantize import VectorQuantizer
+from .phones import PhoneHead, phone_loss
 from .quantizers import AveragingTrainer, Quantized
 from .semantic import Lesson, LessonMaker, SemanticSettings, SemanticStudent, check_codebook, learn, regression_loss
 
@@ -70,12 +71,13 @@ class QuantizedStudent(nn.Module):
     Args:
         codec: its semantic encoder and codebook are where the training begins; they are copied.
         settings: weights and autocast.
+        phones: how many phones are told from what the reader foretells; None for none.
 
     Raises:
         TrainError: if its semantic quantizer is not one codebook.
     """
 
-    def __init__(self, codec: Codec, settings: RefineSettings) -> None:
+    def __init__(self, codec: Codec, settings: RefineSettings, phones: int | None = None) -> None:
         super().__init__()
         check_codebook(codec.config)
         quantizer = VectorQuantizer(codec.config.semantic.quantizer)
@@ -85,10 +87,11 @@ class QuantizedStudent(nn.Module):
         self.trainer = AveragingTrainer(quantizer, settings.commitment)
         self.trainer.warm_start()
         self.reader = Reader(codec.config.semantic.quantizer.dim)
+        self.phones = PhoneHead(codec.config.semantic.quantizer.dim, phones)
         self.autocast = settings.run.autocast
 
-    def forward(self, magnitudes: Tensor, mask: Tensor, unquantized: Tensor, still: bool) -> tuple[Tensor, Tensor, Quantized]:
-        """Return what is foretold with and without the neighbours, `(batch, frames, dim)` each, and what quantizing gave.
+    def forward(self, magnitudes: Tensor, mask: Tensor, unquantized: Tensor, still: bool) -> tuple[Tensor, Tensor, Tensor | None, Quantized]:
+        """Return what is foretold with and without the neighbours, `(batch, frames, dim)` each, logits of phones, and what quantizing gave.
 
         Args:
             magnitudes: of the STFT of perturbed speech, float32 `(batch, frames of the front end, bins)`.
@@ -101,7 +104,8 @@ class QuantizedStudent(nn.Module):
                 latent = self.student(magnitudes, mask)
             quantized = self.trainer(latent, mask)  # in full precision, as always
             together, alone = self.reader(torch.where(unquantized, latent.float(), quantized.codewords), mask)
-        return together, alone, quantized
+            logits = self.phones(together)
+        return together, alone, logits, quantized
 
     def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return what the reader foretells from the codewords of all frames."""
@@ -123,18 +127,20 @@ def train_refine(codec: Codec, lessons: LessonMaker[RefineSettings]) -> Quantize
     """
     settings = lessons.settings
     torch.manual_seed(settings.run.seed)
-    module = QuantizedStudent(codec, settings).to(lessons.device).train()
+    module = QuantizedStudent(codec, settings, lessons.number_of_phones).to(lessons.device).train()
 
     def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
         unquantized = torch.rand(len(lesson.mask), 1, 1, generator=generator) < settings.unquantized
         still = number < settings.still
-        together, alone, quantized = wrapped(lesson.magnitudes, lesson.mask, unquantized.to(lessons.device, non_blocking=True), still)
+        together, alone, logits, quantized = wrapped(lesson.magnitudes, lesson.mask, unquantized.to(lessons.device, non_blocking=True), still)
         errors = [regression_loss(guess, lesson.target, lesson.mask) for guess in (together, alone)]
-        loss = errors[0] + settings.alone * errors[1] + quantized.commitment
+        misheard = phone_loss(logits, lesson.mask, lesson.phones)
+        loss = errors[0] + settings.alone * errors[1] + quantized.commitment + settings.phones * misheard
         return {
             "loss": loss,
             "together": errors[0],
             "alone": errors[1],
+            "phones": misheard,
             "commit": quantized.commitment,
             "perplexity": module.trainer.perplexity,
         }

@@ -18,6 +18,7 @@ from .batches import collate
 from .features import FeatureCache
 from .loop import adamw, descend, run_loop
 from .noise import NoiseBank
+from .phones import PhoneHead, PhoneTable, phone_loss
 from .pool import Pool, Utterance
 from .record import keep_record
 from .run import RunSettings, has_checkpoint
@@ -35,12 +36,14 @@ class SemanticSettings:
         batch: utterances a step.
         seconds: longest crop.
         perturbation: of the student's input.
+        phones: weight of the loss for each phone, where phones are known.
     """
 
     run: RunSettings = field(default_factory=RunSettings)
     batch: int = 16
     seconds: float = 5.0
     perturbation: Perturbation = field(default_factory=Perturbation)
+    phones: float = 0.1
 
 
 class SemanticStudent(nn.Module):
@@ -63,6 +66,24 @@ class SemanticStudent(nn.Module):
     def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return what it says the teacher's features are: its latents."""
         return self(magnitudes, mask)
+
+
+class TaughtStudent(nn.Module):
+    """The student with a head that tells phones.
+
+    Args:
+        student: what learns.
+        phones: see `PhoneHead`.
+    """
+
+    def __init__(self, student: SemanticStudent, phones: int | None) -> None:
+        super().__init__()
+        self.student, self.phones = student, PhoneHead(student.config.semantic.quantizer.dim, phones)
+
+    def forward(self, magnitudes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return latents `(batch, frames, dim)` and logits of phones."""
+        latent = self.student(magnitudes, mask)
+        return latent, self.phones(latent)
 
 
 def check_codebook(config: CodecConfig) -> None:
@@ -98,12 +119,14 @@ class Lesson:
         target: float32 `(batch, frames, dim)`, zero where the mask is.
         mask: float32 `(batch, frames, 1)`: one on valid frames.
         seconds: of audio in it, a scalar.
+        phones: of each row, int64 on the CPU, empty where they are not known.
     """
 
     magnitudes: Tensor
     target: Tensor
     mask: Tensor
     seconds: Tensor
+    phones: Sequence[Tensor] = ()
 
 
 class LessonMaker(Generic[S]):
@@ -118,6 +141,7 @@ class LessonMaker(Generic[S]):
         settings: how.
         noise: noise and rooms for the student's input.
         device: where lessons are made.
+        phones: of the utterances, where they are known.
 
     Raises:
         TrainError: if the pool's rate is not the codec's, or the folder holds a run on other utterances.
@@ -133,6 +157,7 @@ class LessonMaker(Generic[S]):
         settings: S,
         noise: NoiseBank | None = None,
         device: torch.device | str = "cpu",
+        phones: PhoneTable | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         pool.check_rate(config)
@@ -143,7 +168,12 @@ class LessonMaker(Generic[S]):
         self.sampler = SpeakerSampler(utterances, sources=pool.sources, seed=settings.run.seed)
         self.longest = int(settings.seconds * config.sample_rate) // config.hop_s * config.hop_s
         self.audio, self.features = AudioStore(pool).to(self.device), cache.to(self.device)
-        self.noise = noise.to(self.device) if noise else None
+        self.noise, self.phones = noise.to(self.device) if noise else None, phones
+
+    @property
+    def number_of_phones(self) -> int | None:
+        """How many phones there are to tell, None for nothing."""
+        return None if self.phones is None else len(self.phones.symbols)
 
     @torch.no_grad()
     def make(self, number: int, generator: torch.Generator) -> Lesson:
@@ -153,7 +183,8 @@ class LessonMaker(Generic[S]):
         batch = collate(self.audio, crops, hop, self.noise, generator)
         target = targets_of(self.features, self.projection, crops, batch.mask)
         magnitudes = perturb(self.front_end.magnitudes(batch.degraded), self.settings.perturbation, generator)
-        return Lesson(magnitudes, target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate))
+        phones = self.phones.of(crops) if self.phones else ()
+        return Lesson(magnitudes, target, batch.mask, batch.mask.sum() * (hop / self.config.sample_rate), phones)
 
     @torch.no_grad()
     def clean(self, utterances: Sequence[Utterance]) -> Lesson:
@@ -182,14 +213,15 @@ def train_semantic(lessons: LessonMaker[SemanticSettings], start: Callable[[Sema
     student = SemanticStudent(lessons.config)
     if start is not None and not has_checkpoint(lessons.folder):
         start(student)
-    student.to(lessons.device)
+    module = TaughtStudent(student, lessons.number_of_phones).to(lessons.device)
 
     def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.autocast(lessons.device.type, torch.bfloat16, enabled=lessons.settings.run.autocast):
-            latent = wrapped(lesson.magnitudes, lesson.mask)
-        return {"loss": regression_loss(latent, lesson.target, lesson.mask)}
+            latent, logits = wrapped(lesson.magnitudes, lesson.mask)
+        missed, misheard = regression_loss(latent, lesson.target, lesson.mask), phone_loss(logits, lesson.mask, lesson.phones)
+        return {"loss": missed + lessons.settings.phones * misheard, "missed": missed, "phones": misheard}
 
-    learn(student, student.semantic, lessons, losses)
+    learn(module, student.semantic, lessons, losses)
     return student
 
 
