@@ -1,6 +1,7 @@
 """A decoder with several frames of the inverse STFT in each of its own."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,12 @@ from unitoken.config import DecoderConfig
 from unitoken.errors import ConfigError, TrainError
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
+from unitoken.model.pitch import Source
+from unitoken.nn.noise import noise_spectrum
 from unitoken.tokenizer import Tokenizer
-from unitoken.train.subframes import with_subframes
+from unitoken.train.decoders import with_noise, with_subframes
+from unitoken.train.examples import ReconstructionSettings
+from unitoken.train.reconstruction import Reconstructor
 
 
 def audible(codec):
@@ -33,10 +38,11 @@ def make_bundles(codec, lengths):
     )
 
 
-@pytest.mark.parametrize("subframes", [2, 4])
-def test_windows_of_a_long_clip_join_without_a_seam(subframes):
+@pytest.mark.parametrize(("subframes", "hz"), [(2, None), (4, None), (2, 1000.0)])
+def test_windows_of_a_long_clip_join_without_a_seam(subframes, hz):
     """A clip longer than a window is what its parts are: with a grid of half the size it sounds the same, up to rounding."""
     codec = audible(with_subframes(audible(make_codec()), subframes))
+    codec = codec if hz is None else with_noise(codec, hz)
     long = make_bundles(codec, [16000 * 11])[0]
     grid = dataclasses.replace(codec.config.grid, core=100, quantum=50)
     other = Codec(dataclasses.replace(codec.config, grid=grid))
@@ -87,3 +93,49 @@ def test_configurations_that_do_not_fit():
         DecoderConfig(subframes=2)
     with pytest.raises(ConfigError, match="cannot be cut into 0"):
         DecoderConfig(subframes=0)
+
+
+def test_what_is_not_harmonic_becomes_noise():
+    """Below the frequency nothing changes; an octave above it phases are those of noise, and the mean logarithm of the spectrum stays."""
+    codec = make_codec()
+    noisy, random, frames = with_noise(codec, 2000.0), torch.Generator().manual_seed(0), 200
+    source = Source(torch.full((1, frames), 100.0), torch.zeros(1, frames), torch.zeros(1, frames, dtype=torch.float64), torch.tensor([7]))
+    given = (torch.randn(1, frames, TINY.decoder.dim, generator=random), torch.ones(1, frames, 1), torch.zeros(1, TINY.decoder.condition_dim), source)
+    with torch.no_grad():
+        before, after = (each.decoder.spectrum(*given)[0] for each in (codec, noisy))
+    low, high = slice(0, 161), slice(320, 641)  # bins are 12.5 Hz apart
+    torch.testing.assert_close(after[:, low], before[:, low])
+    assert float(after[:, high].abs().log().mean()) == pytest.approx(float(before[:, high].abs().log().mean()), abs=0.01)
+    turned = after[:, high] / noise_spectrum(torch.tensor([7]), frames, 1280)[0, :, high]
+    assert float(turned.angle().abs().max()) < 1e-3
+
+
+def test_noise_is_added_once():
+    noisy = with_noise(make_codec(), 1500.0)
+    assert noisy.config.decoder == dataclasses.replace(TINY.decoder, noise_hz=1500.0)
+    with pytest.raises(TrainError, match=r"has noise from 1500\.0 Hz on already"):
+        with_noise(noisy, 2000.0)
+    with pytest.raises(ConfigError, match="noise_hz must be a positive frequency, or null for no noise, got -1"):
+        with_noise(make_codec(), -1)
+
+
+def test_the_same_tokens_sound_the_same_twice_and_alone():
+    codec = with_noise(audible(make_codec()), 500.0)
+    bundles = make_bundles(codec, [9000, 24000, 16000])
+    together = decode(codec, bundles)
+    assert all(torch.equal(decode(codec, bundle), wave) for bundle, wave in zip(bundles, together, strict=True))
+
+
+def test_training_hears_other_noise_each_time(monkeypatch):
+    """Else discriminators and decoder would learn one noise by heart."""
+    codec, seen = with_noise(make_codec(), 500.0), []
+    spectrum = codec.decoder.spectrum
+    monkeypatch.setattr(
+        codec.decoder, "spectrum", lambda local, mask, condition, source: seen.append(source.start) or spectrum(local, mask, condition, source)
+    )
+    module = Reconstructor(codec, ReconstructionSettings())
+    s, p, g = torch.randn(2, 8, 16), torch.randn(2, 8, 8), torch.randn(2, 4)
+    example = SimpleNamespace(clean=torch.zeros(2, 8 * 640), samples=torch.tensor([5120, 5120]), pitch=torch.full((2, 16), 5.0))
+    for seed in (0, 1):
+        module._decode(example, s, p, g, torch.Generator().manual_seed(seed))
+    assert len(set(torch.cat(seen).tolist())) == 4

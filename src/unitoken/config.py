@@ -87,6 +87,7 @@ class DecoderConfig:
         pitch_dim: channels of the small stack that finds F0 and voicing in the tokens.
         pitch_blocks: its blocks.
         phase_memory: decoder frames that the phase of a voice may go back (4 s by default); longer runs of voice are cut there.
+        noise_hz: frequency from which on what is not harmonic becomes noise, all of it an octave above; None leaves it its phases everywhere.
     """
 
     dim: int = 512
@@ -101,9 +102,12 @@ class DecoderConfig:
     pitch_blocks: int = 3
     phase_memory: int = 200
     subframes: int = 1
+    noise_hz: float | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
+        if self.noise_hz is not None and not self.noise_hz > 0:
+            raise ConfigError(f"noise_hz must be a positive frequency, or null for no noise, got {self.noise_hz}")
         if self.subframes < 1 or self.hop % (2 * self.subframes):
             raise ConfigError(f"the decoder's hop of {self.hop} samples cannot be cut into {self.subframes} subframes of an even number of samples")
         if self.n_fft != 4 * self.stft_hop:

@@ -215,6 +215,7 @@ for finish in (
     train_release.export,
     train_release.publish,
     train_release.subframes,
+    train_release.add_noise,
     train_release.average,
     train_release.split,
     train_release.join,

@@ -89,10 +89,27 @@ def subframes(
     import torch
 
     from ..hub import save_stored
+    from ..train.decoders import with_subframes
     from ..train.handover import load_codec
-    from ..train.subframes import with_subframes
 
     made = with_subframes(load_codec(codec), number)
+    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
+def add_noise(
+    codec: CodecFolder,
+    output: Output,
+    hz: Annotated[float, typer.Option(help="Frequency from which on what is not harmonic becomes noise, all of it an octave above.")] = 2000.0,
+) -> None:
+    """Write a codec folder whose decoder makes noise where it made phases, to be trained further: `reconstruct --trained`."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.decoders import with_noise
+    from ..train.handover import load_codec
+
+    made = with_noise(load_codec(codec), hz)
     save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
     typer.echo(f"codec: {output}")
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
 from ..nn.harmonic import harmonic_spectrum
+from ..nn.noise import noise_spectrum
 from ..nn.spectral import InverseSTFT
 from .encoder import Context, spread_lookahead
 from .pitch import PitchPredictor, Source
@@ -21,7 +22,8 @@ class Decoder(nn.Module):
 
     S and P meet first (local fusion, in blocks that do not see G), then G sets the scale and shift of every further block's norm.
     The spectrum is the sum of two parts: harmonics of the F0 that `pitch` finds in the tokens, with a filter of magnitudes, and a free part with
-    magnitudes and phases of its own (noise, bursts). See `nn.harmonic` for why.
+    magnitudes and phases of its own (noise, bursts), which high up, from `noise_hz` on, gives way to white noise: a phase there cannot be told from a
+    token, and phases that a network gives for want of better knowledge make a smooth spectrum, which no breath has. See `nn.harmonic` for why.
 
     Args:
         config: the codec's.
@@ -50,6 +52,8 @@ class Decoder(nn.Module):
         self.bins = size.n_fft // 2 + 1
         self.head = nn.Linear(size.dim, size.subframes * 3 * self.bins)
         self.pitch = PitchPredictor(config)
+        self.register_buffer("noisy", None if size.noise_hz is None else noise_share(size.noise_hz, self.bins, config.sample_rate), persistent=False)
+        self.noisy: Tensor | None
         self.inverse = InverseSTFT(size.n_fft, size.stft_hop)
         for layer in (self.from_s, self.from_p, self.head):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
@@ -94,8 +98,12 @@ class Decoder(nn.Module):
         heads = self.head(self.norm(x, condition)).float().reshape(len(x), -1, 3 * self.bins)
         free, angle, shape = heads.split(self.bins, -1)
         mask = mask.repeat_interleave(subframes, 1) if subframes > 1 else mask
-        harmonics = harmonic_spectrum(source.f0, source.phase, self.config.decoder.n_fft, self.config.sample_rate)
-        return (harmonics * (amplitude(shape) * source.voice.unsqueeze(-1)) + torch.polar(amplitude(free), angle)) * mask
+        n_fft, level = self.config.decoder.n_fft, amplitude(free)
+        harmonics = harmonic_spectrum(source.f0, source.phase, n_fft, self.config.sample_rate) * (amplitude(shape) * source.voice.unsqueeze(-1))
+        if self.noisy is None:
+            return (harmonics + torch.polar(level, angle)) * mask
+        noise = noise_spectrum(source.start, level.shape[1], n_fft) * (level * self.noisy)
+        return (harmonics + torch.polar(level * (1 - self.noisy), angle) + noise) * mask
 
     def forward(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
         """Return the waveform of all but the first and last `EDGE` frames; frames where the mask is zero are silent.
@@ -125,6 +133,11 @@ class Decoder(nn.Module):
         context, size = self.pitch.context, self.config.decoder
         near = EDGE + (size.subframes > 1)  # F0 runs from frame to frame where there are subframes
         return Context(context.past + size.phase_memory + near, context.future + near)
+
+
+def noise_share(hz: float, bins: int, sample_rate: int) -> Tensor:
+    """Return how much of each bin is noise, float32 `(bins,)`: none up to `hz`, all from an octave above."""
+    return (torch.linspace(0, sample_rate / 2, bins) / hz - 1).clamp(0, 1)
 
 
 def amplitude(log_magnitude: Tensor) -> Tensor:

@@ -64,21 +64,23 @@ class PitchPredictor(nn.Module):
 
 @dataclass(frozen=True)
 class Source:
-    """The harmonic source of a row of frames of the inverse STFT, `subframes` for each of the decoder's.
+    """What is filtered: the harmonic source of a row of frames of the inverse STFT, `subframes` for each of the decoder's, and where noise begins.
 
     Attributes:
         f0: float32 `(batch, frames)`, Hz, within `LEAST_HZ` and `MOST_HZ`.
         voice: float32 `(batch, frames)`, 0 to 1: strength of the harmonics.
         phase: float64 `(batch, frames)`, radians, of the first harmonic.
+        start: int64 `(batch,)`, number of the first of these frames in the clip: which noise there is.
     """
 
     f0: Tensor
     voice: Tensor
     phase: Tensor
+    start: Tensor
 
     def skip(self, frames: int) -> "Source":
         """Return the source without its first frames."""
-        return Source(self.f0[:, frames:], self.voice[:, frames:], self.phase[:, frames:])
+        return Source(self.f0[:, frames:], self.voice[:, frames:], self.phase[:, frames:], self.start + frames)
 
 
 def make_source(config: CodecConfig, log_f0: Tensor, voice: Tensor, mask: Tensor, first: Tensor) -> Source:
@@ -97,4 +99,4 @@ def make_source(config: CodecConfig, log_f0: Tensor, voice: Tensor, mask: Tensor
     if size.subframes > 1:
         f0, phase = run_through(f0, phase, voice > 0.5, size.hop, config.sample_rate, size.subframes)
         voice = voice.repeat_interleave(size.subframes, 1)
-    return Source(f0, voice, phase)
+    return Source(f0, voice, phase, first * size.subframes)

@@ -184,6 +184,8 @@ class Reconstructor(nn.Module):
             log_f0, voice, inner = (F.pad(value, (EDGE, EDGE)) for value in (log_f0, voice, mask[..., 0]))
             first = torch.full((batch,), -EDGE, device=device)
             source = make_source(codec.config, log_f0, voice, inner.unsqueeze(-1), first)
+            if decoder.noisy is not None:  # never the same noise twice
+                source = replace(source, start=torch.randint(2**31, (batch,), generator=generator).to(device, non_blocking=True))
             spectrum = decoder.spectrum(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition, source)
         return decoder.waveform(spectrum), loss
 
