@@ -3,12 +3,14 @@
 usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        how many S and P codewords speech of the pool uses
        python scripts/measure.py melody MANIFEST [--clips 30]                 how far is the decoder's F0 from the true one, and what does it cost?
        python scripts/measure.py windows MANIFEST [--clips 30]                what is left of speech whose bands are heard through longer windows
+       python scripts/measure.py texture MANIFEST [--clips 30]                level and roughness of the decoded spectrum, band by band
 Each takes --model (default: the packaged one) and --threads.
 """
 
 import argparse
 import csv
 import io
+import itertools
 import tarfile
 from pathlib import Path
 
@@ -102,10 +104,36 @@ def windows(args, _):
         print("windows of {} ms every {} ms: STOI {:.3f}, ESTOI {:.3f}".format(size // 16, hop // 16, *np.nanmean(np.array(scores, dtype=float), 0)))
 
 
+BANDS = (0, 300, 1000, 2000, 3000, 4000, 5500, 7000, 8000)
+
+
+def texture(args, tok):
+    """Over the frames within 30 dB of the loudest: the level of what is decoded, and how much a band's bins differ, beside the original's."""
+    rows, found = read_manifest(args.manifest), []
+    hertz = torch.arange(257) * 31.25
+    for row in rows[:: max(1, len(rows) // args.clips)][: args.clips]:
+        wave = load_audio(row.path, sample_rate=16000)[0]
+        spectra = [
+            torch.stft(each, 512, 160, window=torch.hann_window(512), return_complex=True).abs().square().T + 1e-7
+            for each in (wave, tok.decode(tok.encode(wave, sample_rate=16000)))
+        ]
+        level = spectra[0].sum(1).log10()
+        clean, made = (spectrum[level > level.max() - 3] for spectrum in spectra)
+        for low, high in itertools.pairwise(BANDS):
+            inside = (hertz >= low) & (hertz < high)
+            rough = [(10 * each[:, inside].log10()).std(1).mean() for each in (clean, made)]
+            found.append([10 * torch.log10(made[:, inside].mean() / clean[:, inside].mean()), *rough])
+    print("| Hz | level dB | roughness dB | of the original |\n|---|---:|---:|---:|")
+    for (low, high), (level, clean, made) in zip(
+        itertools.pairwise(BANDS), torch.tensor(found).view(-1, len(BANDS) - 1, 3).mean(0).tolist(), strict=True
+    ):
+        print(f"| {low} to {high} | {level:.1f} | {made:.1f} | {clean:.1f} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, melody, windows):
+    for run in (codebooks, melody, windows, texture):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
