@@ -13,6 +13,7 @@ from pystoi import stoi
 from unitoken import Tokenizer, available_models, load_audio
 from unitoken.hub import DEFAULT_MODEL, WEIGHTS_ROOT
 from unitoken.presets import preset
+from unitoken.train.release import check_golden
 
 ROOT = Path(__file__).parents[1]
 CLIPS = sorted((ROOT / "examples" / "audio").glob("*.flac"))
@@ -35,6 +36,11 @@ def test_it_is_as_the_card_describes_it(tok):
     card = (WEIGHTS_ROOT / DEFAULT_MODEL / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\| fingerprint \| `(\w+)` \|", card) == [tok.fingerprint]
     assert f"with the model {tok.fingerprint[:8]};" in (ROOT / "docs" / "samples" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_clip_has_the_tokens_that_it_had_when_the_model_was_made():
+    changed = check_golden(WEIGHTS_ROOT / DEFAULT_MODEL)
+    assert {stream: total for stream, (_, total) in changed.items()} == {"s": 111, "p": 111, "g": 16}
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.stem)
