@@ -26,7 +26,8 @@ def changed(command, device, output=None, **run):
     arguments = list(command.arguments)
     if output is not None:
         arguments[arguments.index("-o") + 1] = str(output)
-    return [*arguments, "--device", device, *(text for name, value in run.items() for text in ("--set", f"run.{name}={value}"))]
+    settings = [f"run.{name}={value}" for name, value in run.items()] + (["still=0"] if command.stage == "refine" else [])
+    return [*arguments, "--device", device, *(text for setting in settings for text in ("--set", setting))]
 
 
 def operations(command, folder, device):
