@@ -1,13 +1,12 @@
 """Phones that are told from S while it is trained."""
 
-import csv
 import dataclasses
 import math
 
 import pytest
 import torch
 
-from trainset import RUN, TINY, count_steps, make_codec, make_pool, make_teacher
+from trainset import RUN, TINY, count_steps, log_of, make_codec, make_pool, make_teacher
 from unitoken.errors import TrainError
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.handover import load_student
@@ -73,8 +72,7 @@ def test_what_cannot_be_told_costs_nothing_and_still_has_a_gradient():
 
 
 def phones_of(folder):
-    with (folder / "log.csv").open() as file:
-        return [float(row["phones"]) for row in csv.DictReader(file)]
+    return [float(row["phones"]) for row in log_of(folder)]
 
 
 @pytest.mark.parametrize("refining", [False, True])

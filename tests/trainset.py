@@ -1,5 +1,6 @@
 """A small training set for the training tests: buzzes in noise as FLAC in a tar with a manifest, random teachers, and a clock that counts steps."""
 
+import csv
 import io
 import tarfile
 
@@ -68,6 +69,12 @@ def make_pitch(pool, folder):
     np.full(frames, np.log(150), "<f2").tofile(folder / PITCH)
     mark(folder / PITCH, pool)
     return PitchCache(folder, pool)
+
+
+def log_of(folder):
+    """Return the rows of a run's log."""
+    with (folder / "log.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def make_codec(seed=0):
