@@ -31,7 +31,7 @@ PRESETS: dict[str, CodecConfig] = {
         semantic=SemanticConfig(TransformerConfig(512, 8, (2048,) * 6, reach=8), QuantizerConfig("vq", 256)),
         residual=StreamConfig(EncoderConfig((192, 384, 512), (1, 2, 8)), QuantizerConfig("vq", 32)),
         global_=_global((192, 384, 384), (1, 2, 4)),
-        decoder=DecoderConfig(1024, 10, 7, 3, 512, n_fft=640, subframes=2),
+        decoder=DecoderConfig(1024, 10, 7, 3, 512, n_fft=640, subframes=2, noise_hz=3000.0),
         p_hears_s=2,
     ),
 }
