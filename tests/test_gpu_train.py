@@ -91,7 +91,7 @@ def test_there_and_back_and_on(tmp_path, call):
 
     call("receive", *pieces)
     call("train", "semantic", 0.01, "--config", tmp_path / "config.json", *QUICK, "--set", "run.learning_rate=1e-6")
-    begun = load_file(machine / "run" / "semantic" / "average.safetensors")["semantic.second.weight"]
+    begun = load_file(machine / "run" / "semantic" / "average.safetensors")["student.semantic.second.weight"]
     assert (begun - load_teacher(start).encoder.conv2.weight).abs().max() < 1e-3
     joined = Pool(machine / "pool")
     assert joined.utterances == pool.utterances
