@@ -26,8 +26,9 @@ from unitoken.encoder_config import EncoderConfig
 from unitoken.hub import CONFIG, WEIGHTS, save_stored
 from unitoken.model.codec import Codec
 from unitoken.presets import preset
-from unitoken.train.handover import load_codec
+from unitoken.train.handover import join_codec, load_codec
 from unitoken.train.pool import Pool
+from unitoken.train.semantic import SemanticStudent
 from unitoken.train.semantic_tokens import tokenize_pool
 
 SEMANTIC, REBUILD = 10.0, 20.0  # minutes of one core
@@ -211,14 +212,10 @@ def measure(args, folder):
 
 def with_codebook_of(known, variant, folder):
     """Write a codec with the semantic encoder, codebook and tokens of another, and everything else as it is before training."""
-    torch.manual_seed(variant.seed)
-    codec, trained = Codec(variant.config), load_codec(known)
-    codec.semantic.load_state_dict(trained.semantic.state_dict())
-    codec.quantizer_s.load_state_dict(trained.quantizer_s.state_dict())
-    for path in known.iterdir():  # tokens
-        if path.name not in {CONFIG, WEIGHTS}:
-            folder.mkdir(exist_ok=True)
-            shutil.copy(path, folder)
+    student, trained = SemanticStudent(variant.config), load_codec(known)
+    student.semantic.load_state_dict(trained.semantic.state_dict())
+    codec = join_codec(student, trained.quantizer_s.codebook, seed=variant.seed)
+    shutil.copytree(known, folder, ignore=shutil.ignore_patterns(CONFIG, WEIGHTS), dirs_exist_ok=True)  # tokens
     save_stored(folder, variant.config, codec.state_dict(), dtype=torch.float32)
 
 

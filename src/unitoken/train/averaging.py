@@ -29,8 +29,9 @@ def mean_codec(codecs: Sequence[Codec]) -> Codec:
         raise TrainError(f"{', '.join(other)} and {config.name} are of different configurations; give codecs that were trained on from one another")
     states = [codec.state_dict() for codec in codecs]
     made = Codec(config)
+    own = made.state_dict()
     for name, first in states[0].items():
         values = [state[name] for state in states]
         equal = all(torch.equal(first, value) for value in values)
-        made.state_dict()[name].copy_(first if equal else torch.stack(values).mean(0))
+        own[name].copy_(first if equal else torch.stack(values).mean(0))
     return made.eval()

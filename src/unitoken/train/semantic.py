@@ -81,7 +81,15 @@ class TaughtStudent(nn.Module):
         self.student, self.phones = student, PhoneHead(student.config.semantic.quantizer.dim, phones)
 
     def forward(self, magnitudes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return latents `(batch, frames, dim)` and logits of phones."""
+        """Return latents and logits of phones.
+
+        Args:
+            magnitudes: of the STFT, float32 `(batch, frames of the front end, bins)`.
+            mask: float32 `(batch, frames, 1)`: one on valid frames.
+
+        Returns:
+            `(batch, frames, dim)`, and `(batch, frames, phones + 1)`, the blank first, or None without phones.
+        """
         latent = self.student(magnitudes, mask)
         return latent, self.phones(latent)
 
