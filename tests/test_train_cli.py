@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,11 +14,15 @@ from unitoken import Tokenizer
 from unitoken.cli.train import app
 from unitoken.errors import TrainError
 from unitoken.hub import save_stored
+from unitoken.model.codec import Codec
+from unitoken.model.windowed import encode_clips
 from unitoken.train.handover import keep_config, load_codec, trained_codebook
 from unitoken.train.like import codewords_like, keep_rest, narrow
 from unitoken.train.pool import Pool
+from unitoken.train.sampling import Crop
 from unitoken.train.semantic import SemanticStudent
 from unitoken.train.semantic_tokens import SemanticTokens
+from unitoken.train.store import AudioStore
 
 SET = ["--set", "run.warmup=1", "--set", "run.cooldown=0", "--set", "run.log_steps=1", "--set", "run.autocast=false"]
 
@@ -119,6 +124,24 @@ def test_a_new_semantic_encoder_for_a_trained_codec(tmp_path):
     assert torch.equal(kept("refined").quantizer_s.codebook, trained_codebook(tmp_path / "refined"))
     axes = narrow(student, 6, pool, pool.utterances)[1]
     assert torch.equal(kept("refined", "--dim", "6").quantizer_s.codebook, trained_codebook(tmp_path / "refined") @ axes)
+
+
+def test_the_tokens_of_a_trained_codec_are_those_that_it_encodes(tmp_path):
+    pool, codec = make_pool(tmp_path / "pool"), make_codec().eval()
+    save_stored(tmp_path / "codec", codec.config, codec.state_dict(), dtype=torch.float32)
+    assert "of the codebook used" in call("tokens", tmp_path / "codec", pool.folder, "-o", tmp_path / "tokens", "--device", "cpu")
+    said, audio, utterance = SemanticTokens(tmp_path / "tokens", pool, TINY.hop_s), AudioStore(pool), pool.utterances[-1]
+    whole = [Crop(utterance, 0, utterance.samples)]
+    own = encode_clips(codec, [audio.crop(whole, utterance.samples)[0]])[0].s[:, 0]
+    assert len(set(own.tolist())) > 1
+    assert torch.equal(said.crop(whole, len(own))[0], own)
+
+
+def test_tokens_need_one_codebook(tmp_path):
+    config = dataclasses.replace(TINY, semantic=dataclasses.replace(TINY.semantic, quantizer=TINY.global_.quantizer))
+    save_stored(tmp_path / "fsq", config, Codec(config).state_dict(), dtype=torch.float32)
+    with pytest.raises(TrainError, match="the semantic quantizer of tiny is fsq; use kind vq"):
+        call("tokens", tmp_path / "fsq", tmp_path / "pool", "-o", tmp_path / "tokens", "--device", "cpu")
 
 
 def test_codecs_are_averaged_and_cut(tmp_path):

@@ -38,7 +38,7 @@ Features = Annotated[Path, typer.Option(help="Folder that `unitoken train featur
 PitchFolder = Annotated[Path, typer.Option("--pitch", help="Folder that `unitoken train pitch` wrote.")]
 
 
-for prepare in (train_data.pool, train_data.speed, train_data.merge, train_data.features, train_data.pitch):
+for prepare in (train_data.pool, train_data.speed, train_data.merge, train_data.features, train_data.pitch, train_data.tokens):
     app.command()(prepare)
 
 

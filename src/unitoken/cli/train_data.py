@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .train_inputs import Device, Output, PoolFolder, read_shard
+from .train_inputs import CodecFolder, Device, Output, PoolFolder, one_device, read_shard
 
 
 def pool(
@@ -77,3 +77,17 @@ def pitch(pool: PoolFolder, output: Output) -> None:
 
     compute_pitch(Pool(pool), output)
     typer.echo(f"pitch: {output}")
+
+
+def tokens(codec: CodecFolder, pool: PoolFolder, output: Output, device: Device = None) -> None:
+    """Compute the semantic tokens of the pool by a trained codec, to train it further: `--tokens`."""
+    from ..train.handover import load_codec
+    from ..train.pool import Pool
+    from ..train.semantic import check_codebook
+    from ..train.semantic_tokens import tokenize_pool
+
+    loaded = load_codec(codec)
+    check_codebook(loaded.config)
+    loaded = loaded.eval().to(one_device(device))
+    count = tokenize_pool(loaded, loaded.quantizer_s.codewords()[0], Pool(pool), output)
+    typer.echo(f"tokens, {float((count > 0).float().mean()):.1%} of the codebook used: {output}")

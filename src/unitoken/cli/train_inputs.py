@@ -26,6 +26,7 @@ Noise = Annotated[Path | None, typer.Option(help="Tar of noise clips and, in fol
 Phones = Annotated[Path | None, typer.Option(help="TSV with the columns path and phones, of recordings whose phones are known.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch=8, run.learning_rate=5e-4 or perturbation.pitch=1.2.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile encoders and decoder first: a minute or two, then faster steps on a GPU.")]
+CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
 PoolFolder = Annotated[Path, typer.Argument(help="Folder that `unitoken train pool` wrote.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ...; default: a GPU if there is one, each process its own.")]
 

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .train_inputs import Compile, Config, Device, HeldOut, Noise, Output, PoolFolder, open_pool
-
-CodecFolder = Annotated[Path, typer.Argument(help="Run folder of the reconstruction or adversarial stage, or a codec folder.")]
+from .train_inputs import CodecFolder, Compile, Config, Device, HeldOut, Noise, Output, PoolFolder, open_pool
 
 
 def plan(
