@@ -1,4 +1,4 @@
-"""What matters in training `small`: the same stages at equal time with one thing changed, from random weights (or Whisper's), on one core each.
+"""What matters in training `small`: the same stages for as many steps with one thing changed, from random weights (or Whisper's), on one core each.
 
 usage: python scripts/ablate.py run OUT NAME... --pool POOL --features FEATURES --pitch PITCH --whisper WHISPER-TINY.EN --teacher WHISPER-BASE
            --valid-speakers TSV --noise TAR --valid VALID.tsv --asr MODEL --phones PHONES.tsv --manifest TRAIN.tsv --archive TAR
@@ -6,7 +6,8 @@ usage: python scripts/ablate.py run OUT NAME... --pool POOL --features FEATURES 
        python scripts/ablate.py table OUT
        python scripts/ablate.py list
 
-`run` trains, exports and measures each NAME in OUT/NAME (what is there already is kept); `table` prints what was measured. --minutes scales times.
+`run` trains, exports and measures each NAME in OUT/NAME, and goes on where it was broken off; `table` prints the figures of what was
+measured, such as those in docs/curves/ablations. --share scales steps.
 --phones are those of the probe, of TRAIN.tsv; --told is the table that "phones told" learns from. `NAME, seed 1` is a variant with another seed.
 """
 
@@ -31,7 +32,12 @@ from unitoken.train.pool import Pool
 from unitoken.train.semantic import SemanticStudent
 from unitoken.train.semantic_tokens import tokenize_pool
 
-SEMANTIC, REBUILD = 10.0, 20.0  # minutes of one core
+SEMANTIC, REBUILD = 1660, 1290  # steps: 10 and 20 minutes of one core with AMX, twice that of one without
+JUDGED_COST = 1.25  # time of a step with discriminators over that of one without
+SEMANTIC_COST = 0.5  # time of all semantic steps over that of the others
+NO_END = 1e6  # minutes: steps decide
+FIGURES = "figures.json"
+DIGITS = {"steps": 0, "self-CER": 3, "without P": 3, "phone probe": 3, "mel dB": 2, "F0 corr": 3, "STOI": 3, "PESQ-WB": 2}
 SMALL = preset("small")
 
 
@@ -49,7 +55,7 @@ class Variant:
         noise: whether the student hears noise and rooms.
         told: whether the student tells phones, where they are known.
         features: name of the folder of features, beside the one given.
-        judged: share of stage 1's time in which discriminators join.
+        judged: share of stage 1's time in which discriminators join, for as many steps fewer as they cost.
         taught: whether there is a semantic stream at all.
         seed: of everything.
     """
@@ -134,6 +140,11 @@ def train(*arguments, settings=()):
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
+def steps(number, args):
+    """The setting of how many steps to train."""
+    return f"run.steps={round(number * args.share)}"
+
+
 def unfinished(path):
     return not path.exists()
 
@@ -157,7 +168,7 @@ def train_variant(args, name):
     run = rebuild(args, variant, folder)
     if unfinished(folder / "model" / "config.json"):
         train("train", "export", run, "-o", folder / "model", "--name", name.replace(" ", "-"))
-    measure(args, folder)
+    measure(args, folder, "s" if variant.taught else "p")
 
 
 def shared(args, variant):
@@ -172,8 +183,8 @@ def learn_semantic(args, variant, folder):
         features = args.features if variant.features is None else args.features.parent / variant.features
         begin = (*(("--whisper", args.whisper) if variant.whisper else ()), *(("--phones", args.told) if variant.told else ()))
         arguments = ("train", "semantic", args.pool, "-o", semantic, "--features", features, "--config", folder / "config.json", *begin)
-        settings = ("batch=12", "run.learning_rate=5e-4", variant.seeded, *variant.semantic)
-        train(*arguments, *shared(args, variant), "--minutes", SEMANTIC * args.minutes, settings=settings)
+        settings = ("batch=12", "run.learning_rate=5e-4", variant.seeded, steps(SEMANTIC, args), *variant.semantic)
+        train(*arguments, *shared(args, variant), "--minutes", NO_END, settings=settings)
         (folder / "semantic.done").touch()
     held = ("--valid-speakers", args.valid_speakers)
     book = ("--config", folder / "config.json", "--seed", variant.seed, *held, *variant.book)
@@ -182,32 +193,52 @@ def learn_semantic(args, variant, folder):
 
 def rebuild(args, variant, folder):
     """Train P, G and the decoder, the last part of the time with discriminators where the variant wants them; return the run."""
-    time = (REBUILD if variant.taught else SEMANTIC + REBUILD) * args.minutes
+    number = REBUILD if variant.taught else REBUILD * (1 + SEMANTIC_COST)
     settings = ("batch=12", "weights.redundancy=0", "weights.envelope=0.3", "voices=2", variant.seeded, *variant.rebuild)
-    common = ("--pitch", args.pitch, *shared(args, variant), "--teacher", args.teacher)
+    common = ("--pitch", args.pitch, *shared(args, variant), "--teacher", args.teacher, "--minutes", NO_END)
     if unfinished(folder / "run.done"):
         arguments = ("train", "reconstruct", folder / "codec", args.pool, "-o", folder / "run", *common)
-        train(*arguments, "--minutes", time * (1 - variant.judged), settings=settings)
+        train(*arguments, settings=(*settings, steps(number * (1 - variant.judged), args)))
         (folder / "run.done").touch()
     if not variant.judged:
         return folder / "run"
     if unfinished(folder / "judged.done"):
         arguments = ("train", "adversarial", folder / "run", args.pool, "-o", folder / "judged", "--tokens", folder / "codec", *common)
         own = [text if text.startswith("run.") else f"reconstruction.{text}" for text in settings]
-        own += ["warmup=60", "ramp=60", "run.learning_rate=4e-4", "scale=2"]
-        train(*arguments, "--minutes", time * variant.judged, settings=own)
+        own += ["warmup=60", "ramp=60", "run.learning_rate=4e-4", "scale=2", steps(number * variant.judged / JUDGED_COST, args)]
+        train(*arguments, settings=own)
         (folder / "judged.done").touch()
     return folder / "judged"
 
 
-def measure(args, folder):
-    """Measure the exported model on the validation clips, and probe its S for phones."""
+def measure(args, folder, stream):
+    """Measure the exported model on the validation clips, and probe a stream for phones."""
     model = ("-m", (folder / "model").resolve())
     if unfinished(folder / "report" / "report.json"):
         train("evaluate", args.valid, "--asr", args.asr, "-c", "unitoken", "-c", "unitoken-no-p", *model, "-o", folder / "report")
     if args.phones and unfinished(folder / "phones.json"):
         archives = [text for archive in args.archive for text in ("--archive", archive)]
         train("probe", "phones", args.phones, args.manifest, "--unseen", args.valid_speakers, *archives, *model, "-o", folder / "phones.json")
+    keep_figures(folder, stream)
+
+
+def keep_figures(folder, stream):
+    """Write what the table shows, beside the logs; a stream is probed for phones."""
+    with_p, without = json.loads((folder / "report" / "report.json").read_text())["codecs"]
+    reports = [folder / part / "step.json" for part in ("run", "judged")]
+    figures = {
+        "steps": sum(json.loads(path.read_text())["step"] for path in reports if path.exists()),
+        "self-CER": with_p["self_cer"]["all"],
+        "without P": without["self_cer"]["all"],
+        "phone probe": None,
+        "mel dB": with_p["mel_distance_db"],
+        "F0 corr": with_p["f0_correlation"],
+        "STOI": with_p["stoi"],
+        "PESQ-WB": with_p["pesq_wb"],
+    }
+    if (phones := folder / "phones.json").exists():
+        figures["phone probe"] = json.loads(phones.read_text())[stream]["phones, speech"]
+    (folder / FIGURES).write_text(json.dumps({name: value and round(value, 4) for name, value in figures.items()}, indent=2) + "\n")
 
 
 def with_codebook_of(known, variant, folder):
@@ -230,20 +261,14 @@ def without_teacher(variant, pool, folder):
 
 def table(args):
     """Print a row for each variant that was measured."""
-    print("| decision | run | steps | self-CER | without P | phone probe | mel dB | F0 corr | STOI | PESQ-WB |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    print(f"| decision | run | {' | '.join(DIGITS)} |")
+    print("|---|---|" + "---:|" * len(DIGITS))
     for name, variant in VARIANTS.items():
-        folder = folder_of(args, name)
-        if unfinished(folder / "report" / "report.json"):
-            continue
-        with_p, without = json.loads((folder / "report" / "report.json").read_text())["codecs"]
-        phones = folder / "phones.json"
-        probe = "-" if unfinished(phones) else f"{json.loads(phones.read_text())['s' if variant.taught else 'p']['phones, speech']:.3f}"
-        steps = sum(json.loads(path.read_text())["step"] for path in (folder / part / "step.json" for part in ("run", "judged")) if path.exists())
-        figures = (with_p["self_cer"]["all"], without["self_cer"]["all"])
-        signal = (with_p["mel_distance_db"], with_p["f0_correlation"], with_p["stoi"], with_p["pesq_wb"])
-        cells = [variant.question, name, str(steps), *(f"{value:.3f}" for value in figures), probe]
-        print("| " + " | ".join([*cells, f"{signal[0]:.2f}", f"{signal[1]:.3f}", f"{signal[2]:.3f}", f"{signal[3]:.2f}"]) + " |")
+        path = folder_of(args, name) / FIGURES
+        if path.exists():
+            figures = json.loads(path.read_text())
+            cells = ["-" if figures[key] is None else f"{figures[key]:.{digits}f}" for key, digits in DIGITS.items()]
+            print("| " + " | ".join([variant.question, name, *cells]) + " |")
 
 
 def show(args):
@@ -264,7 +289,7 @@ def main():
     for name in ("phones", "manifest", "told"):
         run.add_argument(f"--{name}", type=Path)
     run.add_argument("--archive", type=Path, action="append", default=[])
-    run.add_argument("--minutes", type=float, default=1.0, help="factor of all times")
+    run.add_argument("--share", type=float, default=1.0, help="factor of all numbers of steps")
     run.set_defaults(run=lambda args: [train_variant(args, name) for name in args.names])
     printed = commands.add_parser("table")
     printed.add_argument("output", type=Path)
