@@ -24,7 +24,7 @@ from .files import replacing
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
-DEFAULT_MODEL = "small-3"
+DEFAULT_MODEL = "small-4"
 WEIGHTS_ROOT = Path(__file__).parent / "weights"  # one folder for each packaged model
 
 _CONFIG_KEYS = {"format_version", "codec", "sha256"}

@@ -19,11 +19,11 @@ PRESETS: dict[str, CodecConfig] = {
         decoder=DecoderConfig(32, 2, 3, 2, 16, pitch_dim=8, pitch_blocks=1, phase_memory=10),
     ),
     "small": CodecConfig(
-        name="small-3",
+        name="small-4",
         semantic=SemanticConfig(TransformerConfig(hidden=(1248, 1120, 848, 368)), QuantizerConfig("vq", 128)),
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
-        decoder=DecoderConfig(dim=384, n_fft=640, subframes=2),
+        decoder=DecoderConfig(dim=384, n_fft=640, subframes=2, noise_hz=3000.0),
         p_hears_s=2,
     ),
     "base": CodecConfig(

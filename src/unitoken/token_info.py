@@ -43,7 +43,7 @@ class TokenizerInfo:
     """What a bundle says of the tokenizer that made it.
 
     Attributes:
-        name: the model's name, such as `small-3`.
+        name: the model's name, such as `small-4`.
         fingerprint: hash of weights, configuration and format version, in lower-case hex; it decides what may be decoded.
         sample_rate: Hz; `num_samples` and the hops count samples at this rate.
         s: the semantic stream.
