@@ -38,7 +38,8 @@ SEMANTIC_COST = 0.5  # time of all semantic steps over that of the others
 NO_END = 1e6  # minutes: steps decide
 FIGURES = "figures.json"
 DIGITS = {"steps": 0, "self-CER": 3, "without P": 3, "phone probe": 3, "mel dB": 2, "F0 corr": 3, "STOI": 3, "PESQ-WB": 2}
-SMALL = preset("small")
+PACKAGED = preset("small")
+SMALL = dataclasses.replace(PACKAGED, decoder=dataclasses.replace(PACKAGED.decoder, noise_hz=None))  # as it was when the first of these were run
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ VARIANTS = {
     "P by two codebooks of 64": Variant("quantizer", change(p=QuantizerConfig("rvq", 32, 2, 64))),
     "discriminators": Variant("discriminators", judged=0.4),
     "one subframe": Variant("subframes", change(decoder=dataclasses.replace(SMALL.decoder, n_fft=1280, subframes=1))),
+    "noise from 3 kHz": Variant("noise", change(decoder=PACKAGED.decoder)),
     "no envelopes": Variant("loss of envelopes", rebuild=("weights.envelope=0",)),
 }
 VARIANTS = {name_of(name, seed): dataclasses.replace(variant, seed=seed) for seed in (0, 1) for name, variant in VARIANTS.items()}
