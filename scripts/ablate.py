@@ -37,7 +37,16 @@ JUDGED_COST = 1.25  # time of a step with discriminators over that of one withou
 SEMANTIC_COST = 0.5  # time of all semantic steps over that of the others
 NO_END = 1e6  # minutes: steps decide
 FIGURES = "figures.json"
-DIGITS = {"steps": 0, "self-CER": 3, "without P": 3, "phone probe": 3, "mel dB": 2, "F0 corr": 3, "STOI": 3, "PESQ-WB": 2}
+DIGITS = {  # columns of the table: keys of FIGURES, and how many digits are shown
+    "steps": 0,
+    "self-CER": 3,
+    "without P": 3,
+    "phone probe": 3,
+    "mel dB": 2,
+    "F0 corr": 3,
+    "STOI": 3,
+    "PESQ-WB": 2,
+}
 PACKAGED = preset("small")
 SMALL = dataclasses.replace(PACKAGED, decoder=dataclasses.replace(PACKAGED.decoder, noise_hz=None))  # as it was when the first of these were run
 
@@ -225,22 +234,22 @@ def measure(args, folder, stream):
 
 
 def keep_figures(folder, stream):
-    """Write what the table shows, beside the logs; a stream is probed for phones."""
+    """Write what the table shows, beside the logs; the phone probe's figure is that of a stream, `s` or `p`."""
     with_p, without = json.loads((folder / "report" / "report.json").read_text())["codecs"]
-    reports = [folder / part / "step.json" for part in ("run", "judged")]
+    phones = folder / "phones.json"
+    counts = [folder / part / "step.json" for part in ("run", "judged")]
     figures = {
-        "steps": sum(json.loads(path.read_text())["step"] for path in reports if path.exists()),
+        "steps": sum(json.loads(path.read_text())["step"] for path in counts if path.exists()),
         "self-CER": with_p["self_cer"]["all"],
         "without P": without["self_cer"]["all"],
-        "phone probe": None,
+        "phone probe": json.loads(phones.read_text())[stream]["phones, speech"] if phones.exists() else None,
         "mel dB": with_p["mel_distance_db"],
         "F0 corr": with_p["f0_correlation"],
         "STOI": with_p["stoi"],
         "PESQ-WB": with_p["pesq_wb"],
     }
-    if (phones := folder / "phones.json").exists():
-        figures["phone probe"] = json.loads(phones.read_text())[stream]["phones, speech"]
-    (folder / FIGURES).write_text(json.dumps({name: value and round(value, 4) for name, value in figures.items()}, indent=2) + "\n")
+    figures = {name: value if value is None else round(value, 4) for name, value in figures.items()}
+    (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def with_codebook_of(known, variant, folder):
