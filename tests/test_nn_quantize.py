@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitoken.config import QuantizerConfig
-from unitoken.nn.quantize import build_quantizer, nearest
+from unitoken.nn.codebook import nearest
+from unitoken.nn.quantize import build_quantizer
 
 LEVELS = [(2,), (3,), (4,), (5,), (6,), (7,), (8,), (2, 3, 4), (8, 5, 5, 5), (4,) * 6, (8, 7, 6), (3, 8)]
 CONFIGS = {
@@ -179,3 +180,77 @@ def test_unquantized_latents_are_what_codewords_come_near_to(kind):
         assert len(free.unique(dim=0)) == 200
     else:
         assert torch.equal(free, latent)
+
+
+# Margins
+
+
+@KINDS
+def test_a_latent_may_move_by_its_margin_in_any_direction_and_no_token_changes(kind):
+    quantizer, latent = built(kind), noise(300, 6)
+    tokens = quantizer.quantize(latent)[0]
+    margins = quantizer.margins(latent, tokens)
+    assert margins.shape == tokens.shape
+    first = margins.amin(-1) if kind != "rvq" else margins[:, 0]
+    for seed in range(20):
+        way = noise(300, 6, seed=seed + 2)
+        moved = quantizer.quantize(latent + way / way.norm(dim=1, keepdim=True) * 0.999 * first[:, None])[0]
+        assert torch.equal(moved if kind != "rvq" else moved[:, 0], tokens if kind != "rvq" else tokens[:, 0])
+
+
+@KINDS
+def test_a_little_more_than_the_margin_towards_the_nearest_border_changes_the_token(kind):
+    """Of the first codebook: over the border to each other codeword (or level), the nearest of which is the margin away."""
+    quantizer, latent = built(kind), noise(40, 6)
+    tokens = quantizer.quantize(latent)[0]
+    margins = quantizer.margins(latent, tokens)[:, 0]
+    if kind == "fsq":
+        ways = torch.cat([torch.eye(6)[:3], -torch.eye(6)[:3]]).expand(40, -1, -1)
+    else:
+        book = quantizer.codebook if kind == "vq" else quantizer.codebook[0]
+        ways = torch.nn.functional.pad(book - book[tokens[:, 0]].unsqueeze(1), (0, 6 - book.shape[1]))
+        ways = ways / ways.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    for more, changes in ((1.001, True), (0.999, False)):
+        moved = quantizer.quantize(latent.unsqueeze(1) + ways * (more * margins)[:, None, None])[0][..., 0]
+        assert ((moved != tokens[:, :1]).any(1) == changes).all()
+
+
+def test_a_codeword_that_stands_twice_has_no_margin():
+    quantizer = built("vq")
+    quantizer.codebook[5] = quantizer.codebook[9]
+    latent = quantizer.codebook[9:10] + 0.01
+    tokens, _ = quantizer.quantize(latent)
+    assert tokens.item() == 5
+    assert quantizer.margins(latent, tokens).item() == 0
+    assert quantizer.assess(latent)[1].item() == 0
+
+
+def test_later_levels_have_the_margins_of_what_earlier_ones_leave():
+    quantizer, latent = built("rvq"), noise(50, 6)
+    tokens = quantizer.quantize(latent)[0]
+    margins = quantizer.margins(latent, tokens)
+    single = build_quantizer(QuantizerConfig("vq", 6, 1, 16))
+    for level in range(3):
+        single.codebook = quantizer.codebook[level]
+        rest = latent - sum(quantizer.codebook[before][tokens[:, before]] for before in range(level))
+        torch.testing.assert_close(single.margins(rest, tokens[:, level : level + 1])[:, 0], margins[:, level], rtol=0, atol=1e-5)
+
+
+@KINDS
+def test_what_a_margin_is_not_below_is_cheap_and_true(kind):
+    quantizer, latent = built(kind), noise(500, 6) * 2
+    tokens, floors = quantizer.assess(latent)
+    margins = quantizer.margins(latent, tokens)
+    assert torch.equal(tokens, quantizer.quantize(latent)[0])
+    assert (floors <= margins + 1e-6).all()
+    assert (floors > 0.05 * margins.clamp_max(1)).float().mean() > 0.9  # and of some use
+    assert (floors >= 0).all()
+
+
+@KINDS
+def test_a_float64_latent_stays_one(kind):
+    quantizer, latent = built(kind).double(), noise(50, 6).double()
+    tokens, _ = quantizer.quantize(latent)
+    assert {quantizer.margins(latent, tokens).dtype, quantizer.assess(latent)[1].dtype, quantizer.unquantized(latent).dtype} == {torch.float64}
+    assert torch.equal(quantizer.assess(latent)[0], tokens)
+    assert torch.equal(built(kind).quantize(latent.float())[0], tokens)

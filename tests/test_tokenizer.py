@@ -18,7 +18,7 @@ from unitoken.audio import load_audio
 from unitoken.errors import AudioError, AudioFileError, ConfigError, ModelError, TokenError
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
-from unitoken.model.windowed import encode_clips, global_tokens
+from unitoken.model.encoding import ClipEncoder
 from unitoken.resample import resample
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
@@ -213,9 +213,9 @@ def test_latents_of_no_samples_are_empty(tok):
 
 def test_several_references_are_heard_one_after_the_other(tok):
     clips = [clip(samples, seed) for seed, samples in enumerate((30000, 0, 140000))]
-    parts = [encoded.statistics for encoded in encode_clips(codec(), clips)]
+    parts = [encoded.statistics for encoded in ClipEncoder(codec()).encode(clips)]
     assert parts[1] is None
-    expected = global_tokens(codec(), [parts[0], parts[2]])[0]
+    expected = ClipEncoder(codec()).global_tokens(clips, [parts[0], parts[2]])[0]
     assert torch.equal(tok.encode_global(clips, sample_rate=RATE), expected)
     assert torch.equal(tok.encode_global([clips[0], clips[2]], sample_rate=RATE), expected)
 
@@ -230,7 +230,7 @@ def test_one_reference_is_the_voice_that_encode_hears(tok):
 def test_a_clip_cut_in_two_at_a_window_has_nearly_the_voice_of_the_whole():
     """Only the frames around the cut lose their context."""
     made, audio = codec(), clip(200 * HOP + 90000)
-    (whole,), parts = encode_clips(made, [audio]), encode_clips(made, [audio[: 200 * HOP], audio[200 * HOP :]])
+    (whole,), parts = ClipEncoder(made).encode([audio]), ClipEncoder(made).encode([audio[: 200 * HOP], audio[200 * HOP :]])
     merged = parts[0].statistics.merge(parts[1].statistics)
     pooled = made.pooling.pooled(whole.statistics)
     difference = (made.pooling.pooled(merged) - pooled).abs().max()
@@ -373,8 +373,8 @@ def test_global_state_is_left_alone(tok, bundle):
 
 def test_full_precision_is_asked_for_and_the_callers_choice_comes_back(tok, bundle, monkeypatch):
     """What a lower precision does depends on the processor: here only that it is never in force."""
-    seen, latents, decode = [], Codec.latents, Codec.decode
-    monkeypatch.setattr(Codec, "latents", lambda *a: (seen.append(torch.get_float32_matmul_precision()), latents(*a))[1])
+    seen, latents, decode = [], Codec.semantic_latents, Codec.decode
+    monkeypatch.setattr(Codec, "semantic_latents", lambda *a: (seen.append(torch.get_float32_matmul_precision()), latents(*a))[1])
     monkeypatch.setattr(Codec, "decode", lambda *a: (seen.append(torch.get_float32_matmul_precision()), decode(*a))[1])
     torch.set_float32_matmul_precision("medium")
     try:

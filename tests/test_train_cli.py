@@ -15,7 +15,7 @@ from unitoken.cli.train import app
 from unitoken.errors import TrainError
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
-from unitoken.model.windowed import encode_clips
+from unitoken.model.encoding import ClipEncoder
 from unitoken.train.handover import keep_config, load_codec, trained_codebook
 from unitoken.train.like import codewords_like, keep_rest, narrow
 from unitoken.train.pool import Pool
@@ -132,7 +132,7 @@ def test_the_tokens_of_a_trained_codec_are_those_that_it_encodes(tmp_path):
     assert "of the codebook used" in call("tokens", tmp_path / "codec", pool.folder, "-o", tmp_path / "tokens", "--device", "cpu")
     said, audio, utterance = SemanticTokens(tmp_path / "tokens", pool, TINY.hop_s), AudioStore(pool), pool.utterances[-1]
     whole = [Crop(utterance, 0, utterance.samples)]
-    own = encode_clips(codec, [audio.crop(whole, utterance.samples)[0]])[0].s[:, 0]
+    own = ClipEncoder(codec).encode([audio.crop(whole, utterance.samples)[0]])[0].s[:, 0]
     assert len(set(own.tolist())) > 1
     assert torch.equal(said.crop(whole, len(own))[0], own)
 

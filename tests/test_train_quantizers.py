@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from trainset import buzz
 from unitoken.config import QuantizerConfig
-from unitoken.nn.quantize import build_quantizer, nearest
+from unitoken.nn.codebook import nearest
+from unitoken.nn.quantize import build_quantizer
 from unitoken.train.losses import EnvelopeLoss, SpectralLoss, voiced_loss
 from unitoken.train.quantizers import Averages, GumbelTrainer, build_trainer, kmeans, masked_mean
 

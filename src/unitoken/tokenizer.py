@@ -16,7 +16,8 @@ from .config import CodecConfig
 from .errors import AudioError, ModelError, TokenError
 from .hub import Stored, load_into, load_stored, save_stored
 from .model.codec import Codec
-from .model.windowed import Encoded, Tokens, decode_clips, encode_clips, global_tokens
+from .model.decoding import Tokens, decode_clips
+from .model.encoding import ClipEncoder, Encoded
 from .resample import check_rate, resample
 from .token_info import StreamInfo, TokenizerInfo
 from .tokens import TokenBundle
@@ -50,6 +51,7 @@ class Tokenizer:
         self._stored = replace(stored, state={})
         self._dtype = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
         self._device = next(self._codec.parameters()).device
+        self._encoder = ClipEncoder(self._codec)
 
     @classmethod
     def from_pretrained(
@@ -108,7 +110,7 @@ class Tokenizer:
         """
         clips = [self._waveform(item, sample_rate) for item in _items(audio)]
         with _one_arithmetic(self._device):
-            bundles = [self._bundle(encoded, len(clip), latents) for encoded, clip in zip(encode_clips(self._codec, clips), clips, strict=True)]
+            bundles = [self._bundle(encoded, clip, latents) for encoded, clip in zip(self._encoder.encode(clips), clips, strict=True)]
         return bundles if isinstance(audio, (list, tuple)) else bundles[0]
 
     def encode_global(self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None) -> Tensor:
@@ -123,8 +125,8 @@ class Tokenizer:
         """
         clips = [self._waveform(item, sample_rate) for item in _items(audio)]
         with _one_arithmetic(self._device):
-            parts = [encoded.statistics for encoded in encode_clips(self._codec, clips)]
-            return global_tokens(self._codec, [part for part in parts if part is not None])[0]
+            parts = [encoded.statistics for encoded in self._encoder.encode(clips)]
+            return self._encoder.global_tokens(clips, [part for part in parts if part is not None])[0]
 
     @overload
     def decode(self, bundle: TokenBundle, *, force: bool = False, quantized_g: bool = True) -> Tensor: ...
@@ -249,11 +251,11 @@ class Tokenizer:
             raise AudioError(f"an array of {len(waveform)} samples has no sample rate; give it: encode(audio, sample_rate=16000)")
         return resample(waveform, check_rate(sample_rate), self.sample_rate)
 
-    def _bundle(self, encoded: Encoded, samples: int, latents: bool) -> TokenBundle:
-        g, g_latent = global_tokens(self._codec, [] if encoded.statistics is None else [encoded.statistics])
+    def _bundle(self, encoded: Encoded, clip: Tensor, latents: bool) -> TokenBundle:
+        g, g_latent = self._encoder.global_tokens([clip], [] if encoded.statistics is None else [encoded.statistics])
         kept = {"s": encoded.s_latent, "p": encoded.p_latent, "g": g_latent} if latents else None
         s, p = (tokens[:, 0] if tokens.shape[1] == 1 else tokens for tokens in (encoded.s, encoded.p))
-        return TokenBundle(s=s, p=p, g=g, num_samples=samples, info=self.info, numerics=f"{self._device.type}/float32/torch", latents=kept)
+        return TokenBundle(s=s, p=p, g=g, num_samples=len(clip), info=self.info, numerics=f"{self._device.type}/float32/torch", latents=kept)
 
     def _tokens(self, bundle: TokenBundle, force: bool) -> Tokens:
         if not isinstance(bundle, TokenBundle):  # pyright: ignore[reportUnnecessaryIsInstance]

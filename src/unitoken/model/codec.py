@@ -75,35 +75,64 @@ class Codec(nn.Module):
         at = torch.arange(frames, device=valid.device)[None] * hop
         return ((at + hop > valid[:, :1]) & (at < valid[:, 1:])).float().unsqueeze(-1)
 
-    def latents(self, waveform: Tensor, valid: Tensor, margin: Context = NOTHING) -> Latents:
-        """Encode windows.
+    def semantic_latents(self, waveform: Tensor, valid: Tensor, margin: Context = NOTHING, at: int = 0) -> Tensor:
+        """Encode S of windows.
 
         Args:
             waveform: float32 `(batch, samples)`, samples a multiple of `config.hop`, zero outside the clip.
             valid: int64 `(batch, 2)`: where in the row the clip starts and ends; see `mask`.
-            margin: frames of `config.hop` samples at the row's ends that are there to be heard only: no latents of them are returned, and an encoder
-                leaves out what it needs not hear for the others. `encode_context_frames` is enough to change nothing.
+            margin: frames of `config.hop` samples at the row's ends that are there to be heard only; `frames_heard` is enough to change nothing.
+            at: position of the row's first frame of S, for an encoder that has positions.
+
+        Returns:
+            float32 `(batch, frames of S, dim)`, without the margin.
         """
-        features, hop = self.front_end(waveform), self.config.hop
-
-        def run(encoder: Encoder, side: Tensor | None = None) -> Tensor:
-            need, size = self._frames(self._heard(encoder)), self.config.front_end.hop
-            cut = Context(max(0, margin.past - need.past), max(0, margin.future - need.future))
-            x = _without(features, cut, hop // size)
-            if side is not None:
-                side = _without(side, cut, hop // self.config.hop_s)
-            mask = self.mask(valid - cut.past * hop, x.shape[1] // encoder.config.stride, size * encoder.config.stride)
-            return _without(encoder(x, mask, side), margin - cut, hop // (size * encoder.config.stride))
-
-        own = features if self.config.front_end_s == self.config.front_end else self.front_end_s(waveform)
-        fine, mask = hop // self.config.hop_s, self.mask(valid, waveform.shape[1] // self.config.hop_s, self.config.hop_s)
+        fine, hop = self.config.hop // self.config.hop_s, self.config.hop_s
+        features, mask = self.front_end_s(waveform), self.mask(valid, waveform.shape[1] // hop, hop)
         if isinstance(self.semantic, TransformerEncoder):
-            gone = max(0, min(margin.past, margin.future) * fine - self._side_frames())
-            s = F.pad(self.semantic(own, mask, gone), (0, 0, gone, gone))
-        else:
-            s = self.semantic(own, mask)
+            return self.semantic(features, mask, Context(margin.past * fine, margin.future * fine), at)
+        return _without(self.semantic(features, mask), margin, fine)
+
+    def residual_latents(self, features: Tensor, valid: Tensor, margin: Context = NOTHING, heard: Tensor | None = None) -> Tensor:
+        """Encode P of windows, `(batch, frames of P, dim)` without the margin.
+
+        Args:
+            features: of `front_end`, `(batch, frames, mels)`.
+            valid: as for `semantic_latents`.
+            margin: as for `semantic_latents`.
+            heard: codewords of S in the whole row, `(batch, frames of S, dim)`, where P hears S.
+        """
+        return self._encode(self.residual, features, valid, margin, heard)
+
+    def global_frames(self, features: Tensor, valid: Tensor, margin: Context = NOTHING) -> Tensor:
+        """Encode frames of G, `(batch, frames of G, channels)` without the margin; see `residual_latents`."""
+        return self._encode(self.global_encoder, features, valid, margin)
+
+    def _encode(self, encoder: Encoder, features: Tensor, valid: Tensor, margin: Context, side: Tensor | None = None) -> Tensor:
+        """Run an encoder on what it hears of a row: what it need not hear for the frames without the margin is cut before."""
+        need, size, hop = self.frames_heard(encoder), self.config.front_end.hop, self.config.hop
+        cut = Context(max(0, margin.past - need.past), max(0, margin.future - need.future))
+        x = _without(features, cut, hop // size)
+        if side is not None:
+            side = _without(side, cut, hop // self.config.hop_s)
+        mask = self.mask(valid - cut.past * hop, x.shape[1] // encoder.config.stride, size * encoder.config.stride)
+        return _without(encoder(x, mask, side), margin - cut, hop // (size * encoder.config.stride))
+
+    def latents(self, waveform: Tensor, valid: Tensor, margin: Context = NOTHING) -> Latents:
+        """Encode windows in one go; P hears the nearest codewords of what S is in the same row.
+
+        Args:
+            waveform: as for `semantic_latents`.
+            valid: as for `semantic_latents`.
+            margin: frames of `config.hop` samples at the row's ends that are there to be heard only: no latents of them are returned.
+                `encode_context_frames` is enough to change nothing.
+        """
+        side, fine = self._side_frames(), self.config.hop // self.config.hop_s
+        more = Context(max(0, margin.past - side), max(0, margin.future - side))
+        s = F.pad(self.semantic_latents(waveform, valid, more), (0, 0, more.past * fine, more.future * fine))
         heard = self.quantizer_s.quantize(s)[1] if self.config.p_hears_s else None
-        return Latents(_without(s, margin, fine), run(self.residual, heard), run(self.global_encoder))
+        features = self.front_end(waveform)
+        return Latents(_without(s, margin, fine), self.residual_latents(features, valid, margin, heard), self.global_frames(features, valid, margin))
 
     def global_statistics(self, frames: Tensor, mask: Tensor) -> Statistics:
         """Return the pooled moments of global frames `(batch, frames, channels)` where the mask is one."""
@@ -162,12 +191,16 @@ class Codec(nn.Module):
         """Return how many frames of `config.hop` samples hold so many."""
         return Context(math.ceil(samples.past / self.config.hop), math.ceil(samples.future / self.config.hop))
 
+    def frames_heard(self, encoder: Encoder | TransformerEncoder) -> Context:
+        """Return the frames of `config.hop` samples around its own that a frame of an encoder depends on, save for what P hears of S."""
+        return self._frames(self._heard(encoder))
+
     def _side_frames(self) -> int:
-        """Return how many frames of S before or after its own P hears."""
+        """Return how many frames of `config.hop` samples before or after its own P hears of S; S and P then have one hop."""
         if not self.config.p_hears_s:
             return 0
         side = self.residual.side_context
-        return math.ceil(max(side.past, side.future) * self.config.hop_p / self.config.hop_s)
+        return max(side.past, side.future)
 
     @property
     def encode_context_frames(self) -> Context:

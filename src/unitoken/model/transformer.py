@@ -8,7 +8,7 @@ from ..config import CodecConfig
 from ..encoder_config import TransformerConfig
 from ..errors import ConfigError
 from ..nn.attention import AttentionBlock, near, sinusoids
-from .encoder import Context, Encoder
+from .encoder import NOTHING, Context, Encoder
 
 POSITIONS = 1500
 """Whisper's positions, 20 ms each: 30 s."""
@@ -17,8 +17,8 @@ POSITIONS = 1500
 class TransformerEncoder(nn.Module):
     """Log-mel frames to latents at a quarter of their rate.
 
-    Two convolutions halve the rate, the mean of each two frames halves it again, and attention goes on at the token rate. Positions count from the
-    beginning of the row: in training they begin anywhere, and the windows of the canonical grid always begin at the same frames of a clip.
+    Two convolutions halve the rate, the mean of each two frames halves it again, and attention goes on at the token rate. Positions begin
+    anywhere in training; else the windows of the canonical grid decide on them, which begin at the same frames of every clip.
 
     Args:
         config: sizes.
@@ -36,32 +36,34 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.out = nn.Linear(config.dim, out)
 
-    def forward(self, features: Tensor, mask: Tensor, margin: int = 0) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor, margin: Context = NOTHING, at: int = 0) -> Tensor:
         """Encode frames.
 
         Args:
             features: float32 `(batch, frames * stride, mels)`, finite, anything where the mask is zero.
             mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
-            margin: frames at each end that are there to be heard only: each block leaves out those that no later one will ask for.
+            margin: frames at the ends that are there to be heard only: each block leaves out those that no later one will ask for.
+            at: position of the first frame; 0 in training, where positions begin anywhere.
 
         Returns:
-            float32 `(batch, frames - 2 * margin, out)`; values where the mask is zero mean nothing.
+            float32 `(batch, frames - margin.past - margin.future, out)`; values where the mask is zero mean nothing.
 
         Raises:
             ConfigError: if there are more frames than positions, 30 s.
         """
         batch, frames, _ = mask.shape
-        self.check_frames(frames)
+        self.check_frames(at + frames)
         fine = mask.repeat_interleave(self.config.stride, dim=1).transpose(1, 2)
         x = F.gelu(self.first(features.transpose(1, 2) * fine)) * fine
         x = F.gelu(self.second(x)).transpose(1, 2)
-        x = (x.reshape(batch, frames, 2, -1).mean(2) + self._positions(batch, frames)) * mask
-        allowed, gone = near(mask, self.config.reach), 0
+        x = (x.reshape(batch, frames, 2, -1).mean(2) + self._positions(batch, frames, at)) * mask
+        allowed, gone = near(mask, self.config.reach), NOTHING
         for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
-            shed = max(0, margin - left * self.config.reach) - gone
-            x = block(x, mask, allowed, shed)
-            inner, gone = slice(shed, mask.shape[1] - shed), gone + shed
-            mask, allowed = mask[:, inner], allowed[:, :, inner, inner]
+            heard = left * self.config.reach
+            leave = Context(max(0, margin.past - heard), max(0, margin.future - heard))
+            inner = slice(leave.past - gone.past, mask.shape[1] - leave.future + gone.future)
+            x = block(x, mask, allowed, inner)
+            mask, allowed, gone = mask[:, inner], allowed[:, :, inner, inner], leave
         return self.out(self.norm(x))
 
     def check_frames(self, frames: int) -> None:
@@ -75,9 +77,9 @@ class TransformerEncoder(nn.Module):
                 f"a semantic transformer has {len(self.positions)} positions, a piece has {frames} frames; make it, or the grid's core, smaller"
             )
 
-    def _positions(self, batch: int, frames: int) -> Tensor:
+    def _positions(self, batch: int, frames: int, first: int) -> Tensor:
         if not self.training:
-            return self.positions[:frames]
+            return self.positions[first : first + frames]
         at = torch.arange(frames, device=self.positions.device)
         return self.positions[torch.randint(len(self.positions) - frames + 1, (batch, 1), device=at.device) + at]
 

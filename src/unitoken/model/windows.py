@@ -6,10 +6,19 @@ itself. What a frame's value is then depends on the clip and the frame's number,
 where a chunk of a stream ended. Only the last window of a clip may be shorter, in steps of `quantum` frames, so that short clips cost little.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..config import GridConfig
+import torch
+
+from ..config import CodecConfig, GridConfig
+from ..units import frames_for
+
+
+def batch_size(device: torch.device) -> int:
+    """Return how many windows are computed at once on a device: on the CPU one, since more of them are no faster there."""
+    return 1 if device.type == "cpu" else 32
 
 
 @dataclass(frozen=True)
@@ -32,3 +41,15 @@ def windows(grid: GridConfig, frames: int) -> Iterator[Window]:
     for start in range(0, frames, grid.core):
         valid = min(grid.core, frames - start)
         yield Window(start, -(-valid // grid.quantum) * grid.quantum, valid)
+
+
+def batches(lengths: Sequence[int], config: CodecConfig, device: torch.device) -> Iterator[list[tuple[int, Window]]]:
+    """Yield the windows of clips of so many samples, as pairs of a clip's number and a window, in batches of one shape for a device."""
+    shapes = defaultdict[int, list[tuple[int, Window]]](list)
+    for clip, samples in enumerate(lengths):
+        for window in windows(config.grid, frames_for(samples, config.hop)):
+            shapes[window.core].append((clip, window))
+    size = batch_size(device)
+    for members in shapes.values():
+        for start in range(0, len(members), size):
+            yield members[start : start + size]

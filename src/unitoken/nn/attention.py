@@ -57,22 +57,20 @@ class AttentionBlock(nn.Module):
         self.up = nn.Linear(channels, hidden)
         self.down = nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor, shed: int = 0) -> Tensor:
-        """Return `(batch, frames - 2 * shed, channels)`, zero where the mask is.
+    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor, inner: slice = slice(None)) -> Tensor:
+        """Return `(batch, frames, channels)`, of the inner frames if only these are wanted; zero where the mask is.
 
         Args:
             x: `(batch, frames, channels)`.
             mask: float32 `(batch, frames, 1)`: one on valid frames.
             allowed: what `near` returned.
-            shed: frames at each end that are attended to and not computed any further.
+            inner: frames to compute; the others are attended to, and left out.
         """
-        batch, frames, channels = x.shape
-        query, key, value = self.query_key_value(self.norm_attention(x)).view(batch, frames, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        inner = slice(shed, frames - shed)
+        query, key, value = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        bias = torch.where(allowed[:, :, inner], 0.0, -math.inf).expand(-1, self.heads, -1, -1).flatten(0, 1)
+        bias = torch.where(allowed[:, :, inner], 0.0, -math.inf).to(query.dtype).expand(-1, self.heads, -1, -1).flatten(0, 1)
         query, key, value = query[:, :, inner].flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
-        heard = (scores.softmax(-1).to(value.dtype) @ value).view(batch, self.heads, frames - 2 * shed, -1)
-        x = x[:, inner] + self.joined(heard.transpose(1, 2).reshape(batch, frames - 2 * shed, channels))
+        heard = (scores.softmax(-1).to(value.dtype) @ value).unflatten(0, (len(x), self.heads))
+        x = x[:, inner] + self.joined(heard.transpose(1, 2).flatten(2))
         return (x + self.down(F.gelu(self.up(self.norm(x))))) * mask[:, inner]

@@ -61,9 +61,8 @@ class AttentivePooling(nn.Module):
         moment = (weights * (values - mean.unsqueeze(1)) ** 2).sum(1)
         return Statistics(weight, mean, moment)
 
-    @staticmethod
-    def pooled(statistics: Statistics) -> Tensor:
-        """Return mean and standard deviation, float32 `(batch, 2 * channels)`."""
+    def pooled(self, statistics: Statistics) -> Tensor:
+        """Return mean and standard deviation, of the weights' type, `(batch, 2 * channels)`."""
         safe = torch.where(statistics.weight > 0, statistics.weight, 1.0)
         deviation = torch.sqrt(statistics.moment / safe + 1e-6)
-        return torch.cat([statistics.mean, deviation], -1).float()
+        return torch.cat([statistics.mean, deviation], -1).to(self.logits.weight.dtype)

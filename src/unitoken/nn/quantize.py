@@ -1,14 +1,16 @@
-"""Four quantizers behind one protocol: latents to tokens and codewords, tokens to codewords; always in float32.
+"""Four quantizers behind one protocol: latents to tokens and codewords, tokens to codewords; in float32, or in float64 if that comes in.
 
 These are the inference halves; what each needs to learn (averages, restarts, noise, straight-through gradients) is in `train.quantizers`.
 """
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..config import QuantizerConfig
+from .codebook import cell_margin, full, length, nearest, nearest_with_floor
 
 
 class Quantizer(Protocol):
@@ -32,18 +34,22 @@ class Quantizer(Protocol):
         """Return every codebook, float32 `(codebooks, codebook_size, dim of one codeword)`."""
         ...
 
+    def margins(self, latent: Tensor, tokens: Tensor) -> Tensor:
+        """Return the length (L2) of the shortest move of a latent `(..., dim)` that changes one of its tokens `(..., codebooks)`.
 
-def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
-    """Return the index of the nearest codeword, int64 `(...)`; of equally near ones the first.
+        Returns:
+            `(..., codebooks)`, of the latent's type; of several codebooks in a row, each given the tokens before it.
+        """
+        ...
 
-    Args:
-        latent: float32 `(..., dim)`.
-        codebook: float32 `(size, dim)`.
-    """
-    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c.
-    with torch.autocast(latent.device.type if latent.device.type != "meta" else "cpu", enabled=False):
-        scores = torch.addmm((codebook**2).sum(1), latent.float().reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
-    return scores.argmin(1).view(latent.shape[:-1])
+    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens that `quantize` returns, and what their `margins` are not below, `(..., codebooks)` each; at little more cost."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """About how long a latent is: what its rounding errors are in proportion to."""
+        ...
 
 
 class VectorQuantizer(nn.Module):
@@ -61,7 +67,7 @@ class VectorQuantizer(nn.Module):
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See `Quantizer.quantize`."""
-        index = nearest(latent.float(), self.codebook)
+        index = nearest(latent, self.codebook)
         return index.unsqueeze(-1), self.codebook[index]
 
     def dequantize(self, tokens: Tensor) -> Tensor:
@@ -70,11 +76,25 @@ class VectorQuantizer(nn.Module):
 
     def unquantized(self, latent: Tensor) -> Tensor:
         """See `Quantizer.unquantized`: the latent itself."""
-        return latent.float()
+        return full(latent)
 
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
         return self.codebook[None]
+
+    def margins(self, latent: Tensor, tokens: Tensor) -> Tensor:
+        """See `Quantizer.margins`."""
+        return cell_margin(full(latent), self.codebook, tokens[..., 0]).unsqueeze(-1)
+
+    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Quantizer.assess`."""
+        index, floor = nearest_with_floor(full(latent), self.codebook)
+        return index.unsqueeze(-1), floor.unsqueeze(-1)
+
+    @property
+    def scale(self) -> float:
+        """See `Quantizer.scale`: the codewords' length."""
+        return length(self.codebook)
 
 
 class ResidualQuantizer(nn.Module):
@@ -93,7 +113,7 @@ class ResidualQuantizer(nn.Module):
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See `Quantizer.quantize`."""
-        rest, tokens = latent.float(), list[Tensor]()
+        rest, tokens = full(latent), list[Tensor]()
         for codebook in self.codebook:
             tokens.append(nearest(rest, codebook))
             rest = rest - codebook[tokens[-1]]
@@ -109,11 +129,33 @@ class ResidualQuantizer(nn.Module):
 
     def unquantized(self, latent: Tensor) -> Tensor:
         """See `Quantizer.unquantized`: the latent itself."""
-        return latent.float()
+        return full(latent)
 
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
         return self.codebook
+
+    def margins(self, latent: Tensor, tokens: Tensor) -> Tensor:
+        """See `Quantizer.margins`."""
+        rest, margins = full(latent), list[Tensor]()
+        for level, codebook in enumerate(self.codebook):
+            margins.append(cell_margin(rest, codebook, tokens[..., level]))
+            rest = rest - codebook[tokens[..., level]]
+        return torch.stack(margins, -1)
+
+    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Quantizer.assess`."""
+        rest, levels = full(latent), list[tuple[Tensor, Tensor]]()
+        for codebook in self.codebook:
+            levels.append(nearest_with_floor(rest, codebook))
+            rest = rest - codebook[levels[-1][0]]
+        tokens, floors = zip(*levels, strict=True)
+        return torch.stack(tokens, -1), torch.stack(floors, -1)
+
+    @property
+    def scale(self) -> float:
+        """See `Quantizer.scale`: the length of the first codebook's codewords."""
+        return length(self.codebook[0])
 
 
 class GumbelQuantizer(nn.Module):
@@ -134,7 +176,7 @@ class GumbelQuantizer(nn.Module):
 
     def split(self, latent: Tensor) -> Tensor:
         """Return the groups of a latent, float32 `(..., codebooks, dim / codebooks)`."""
-        return latent.float().unflatten(-1, (self.config.num_codebooks, -1))
+        return full(latent).unflatten(-1, (self.config.num_codebooks, -1))
 
     def quantize(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """See `Quantizer.quantize`."""
@@ -148,11 +190,27 @@ class GumbelQuantizer(nn.Module):
 
     def unquantized(self, latent: Tensor) -> Tensor:
         """See `Quantizer.unquantized`: the latent itself."""
-        return latent.float()
+        return full(latent)
 
     def codewords(self) -> Tensor:
         """See `Quantizer.codewords`."""
         return self.codebook
+
+    def margins(self, latent: Tensor, tokens: Tensor) -> Tensor:
+        """See `Quantizer.margins`."""
+        groups = self.split(latent)
+        return torch.stack([cell_margin(groups[..., i, :], self.codebook[i], tokens[..., i]) for i in range(self.config.num_codebooks)], -1)
+
+    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Quantizer.assess`."""
+        groups = self.split(latent)
+        tokens, floors = zip(*(nearest_with_floor(groups[..., i, :], self.codebook[i]) for i in range(self.config.num_codebooks)), strict=True)
+        return torch.stack(tokens, -1), torch.stack(floors, -1)
+
+    @property
+    def scale(self) -> float:
+        """See `Quantizer.scale`: the codewords' length, all groups together."""
+        return length(self.codebook) * self.config.num_codebooks**0.5
 
 
 class FiniteScalarQuantizer(nn.Module):
@@ -175,7 +233,7 @@ class FiniteScalarQuantizer(nn.Module):
 
     def bound(self, latent: Tensor) -> Tensor:
         """Return the latent in units of levels, float32 `(..., codebooks, len(levels))`, in the open interval `(-0.5, levels - 0.5)`."""
-        groups = torch.tanh(latent.float()).unflatten(-1, (self.config.num_codebooks, -1))
+        groups = torch.tanh(full(latent)).unflatten(-1, (self.config.num_codebooks, -1))
         return (groups * (self.levels - 1e-3) + self.levels - 1) / 2
 
     def unit(self, rounded: Tensor) -> Tensor:
@@ -200,6 +258,26 @@ class FiniteScalarQuantizer(nn.Module):
         every = torch.arange(self.config.codebook_size, device=self.levels.device).unsqueeze(-1)
         one = (every // self.place % self.levels).float() * 2 / (self.levels - 1) - 1
         return one.expand(self.config.num_codebooks, -1, -1)
+
+    def margins(self, latent: Tensor, tokens: Tensor) -> Tensor:
+        """See `Quantizer.margins`: the way of one dimension to where it rounds to another level."""
+        x = full(latent).unflatten(-1, (self.config.num_codebooks, -1))
+        number = tokens.unsqueeze(-1) // self.place % self.levels
+        ways = []
+        for step, last in ((-0.5, torch.zeros_like(self.levels)), (0.5, self.levels - 1)):
+            border = torch.atanh((2 * (number + step) - self.levels + 1).to(x.dtype) / (self.levels - 1e-3))
+            ways.append(torch.where(number == last, math.inf, (x - border).abs()))
+        return torch.minimum(*ways).amin(-1)
+
+    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Quantizer.assess`: the margins themselves."""
+        tokens = self.quantize(latent)[0]
+        return tokens, self.margins(latent, tokens)
+
+    @property
+    def scale(self) -> float:
+        """See `Quantizer.scale`: what takes a dimension from its middle level to its last."""
+        return 1.0
 
 
 QUANTIZERS = {"vq": VectorQuantizer, "rvq": ResidualQuantizer, "gumbel": GumbelQuantizer, "fsq": FiniteScalarQuantizer}

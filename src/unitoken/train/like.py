@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import TrainError
 from ..model.codec import Codec
-from ..nn.quantize import nearest
+from ..nn.codebook import nearest
 from .handover import join_codec
 from .pool import Pool, Utterance
 from .semantic import SemanticStudent

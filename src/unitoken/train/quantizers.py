@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..nn.quantize import FiniteScalarQuantizer, GumbelQuantizer, ResidualQuantizer, VectorQuantizer, nearest
+from ..nn.codebook import nearest
+from ..nn.quantize import FiniteScalarQuantizer, GumbelQuantizer, ResidualQuantizer, VectorQuantizer
 from .parallel import from_first, sum_over_ranks
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import TrainError
 from ..files import replacing
 from ..model.codec import Codec
-from ..nn.quantize import nearest
+from ..nn.codebook import nearest
 from ..units import frames_for
 from .batches import frame_mask, samples_of
 from .offsets import frame_offsets

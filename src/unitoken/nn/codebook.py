@@ -1,0 +1,58 @@
+"""One codebook: which codeword is nearest, and how far a latent is from changing it. In float32, or in float64 if that comes in."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def full(latent: Tensor) -> Tensor:
+    """Return a latent in float32, or as it is in float64."""
+    return latent if latent.dtype == torch.float64 else latent.float()
+
+
+def _scores(latent: Tensor, codebook: Tensor) -> Tensor:
+    """Return the squared distances of latents `(..., dim)` to all codewords, less the latents' own squares, `(n, size)`."""
+    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c.
+    with torch.autocast(latent.device.type if latent.device.type != "meta" else "cpu", enabled=False):
+        return torch.addmm((codebook**2).sum(1), full(latent).reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
+
+
+def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
+    """Return the index of the nearest codeword, int64 `(...)`; of equally near ones the first.
+
+    Args:
+        latent: float32 `(..., dim)`.
+        codebook: float32 `(size, dim)`.
+    """
+    return _scores(latent, codebook).argmin(1).view(latent.shape[:-1])
+
+
+def nearest_with_floor(latent: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `nearest`, and a length that `cell_margin` is not below, `(...)` each: with the two nearest codewords' distances only.
+
+    No codeword is farther from the nearest one than the sum of its length and the longest codeword's.
+    """
+    scores = _scores(latent, codebook)
+    index = scores.argmin(1, keepdim=True)
+    best = scores.gather(1, index)
+    gap = scores.scatter_(1, index, math.inf).amin(1) - best[:, 0]
+    lengths = codebook.norm(dim=1)
+    floor = gap / (2 * (lengths[index[:, 0]] + lengths.max()))
+    return index.view(latent.shape[:-1]), floor.view(latent.shape[:-1])
+
+
+def cell_margin(latent: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
+    """Return how far latents `(..., dim)` are from leaving the cell of codeword `index` `(...)`; 0 where that codeword stands twice.
+
+    The border to codeword `k` is a plane, `(d_k^2 - d_index^2) / (2 |c_k - c_index|)` away.
+    """
+    chosen = index.reshape(-1, 1)
+    scores, apart = _scores(latent, codebook), torch.cdist(codebook[chosen[:, 0]], codebook)
+    ways = torch.where(apart > 0, (scores - scores.gather(1, chosen)) / (2 * apart), 0.0)
+    return ways.scatter(1, chosen, math.inf).amin(1).view(index.shape)
+
+
+def length(codebook: Tensor) -> float:
+    """Return the root mean square of codewords' lengths."""
+    return codebook.square().sum(-1).mean().sqrt().item()
