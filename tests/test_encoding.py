@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import VARIANTS, clip, codec
+from models import TINY, VARIANTS, clip, codec
 from unitoken.model.codec import Codec
 from unitoken.model.encoding import ClipEncoder
 
@@ -32,18 +32,21 @@ def tokens(encoder, config, encoded):
 
 
 def with_errors(monkeypatch, sizes):
-    """Add errors of up to some length to each float32 latent, other ones at each call: as another shape, machine or number of threads would."""
+    """Add errors of some length to float32 latents, other ones at each call: as another shape, machine or number of threads would."""
     generator = torch.Generator().manual_seed(0)
+
+    def erring(own, size):
+        def latents(self, *args):
+            right = own(self, *args)
+            if right.dtype == torch.float64:
+                return right
+            error = torch.randn(right.shape, generator=generator)
+            return right + error / error.norm(dim=-1, keepdim=True) * size
+
+        return latents
+
     for name, size in zip(("semantic_latents", "residual_latents", "global_latent"), sizes, strict=True):
-
-        def wrong(self, *args, own=getattr(Codec, name), size=size):
-            latents = own(self, *args)
-            if latents.dtype == torch.float64:
-                return latents
-            error = torch.randn(latents.shape, generator=generator)
-            return latents + error / error.norm(dim=-1, keepdim=True) * size * torch.rand((*latents.shape[:-1], 1), generator=generator)
-
-        monkeypatch.setattr(Codec, name, wrong)
+        monkeypatch.setattr(Codec, name, erring(getattr(Codec, name), size))
 
 
 def differences(one, other):
@@ -64,13 +67,48 @@ def test_errors_below_the_bound_change_no_token(config, monkeypatch):
     assert p > 0
 
 
+def test_errors_below_the_bound_change_no_voice(monkeypatch):
+    encoder, voices = ClipEncoder(codec()), [clip(3 * TINY.hop, seed) for seed in range(60)]
+    parts = [one.statistics for one in encoder.encode(voices)]
+    expected = [encoder.global_tokens([voice], [part])[0] for voice, part in zip(voices, parts, strict=True)]
+    with_errors(monkeypatch, [0.0, 0.0, 10 * COARSE * encoder.bounds["g"] / 2.01])
+    found = {}
+    for bound in (0.0, 10 * COARSE * encoder.bounds["g"]):
+        encoder.bounds["g"] = bound
+        tokens = [encoder.global_tokens([voice], [part])[0] for voice, part in zip(voices, parts, strict=True)]
+        found[bound] = sum((one != other).any().item() for one, other in zip(tokens, expected, strict=True))
+    assert found.pop(0.0) > 0
+    assert list(found.values()) == [0]
+
+
+def test_what_is_within_the_bound_of_a_border_is_computed_again_and_nothing_else():
+    encoder = ClipEncoder(codec())
+    bound, book = COARSE * encoder.bounds["s"], codec().quantizer_s.codebook
+    encoder.bounds["s"] = bound
+    far = torch.randn(200, book.shape[1], generator=torch.Generator().manual_seed(0)) * book.std(0) + book.mean(0)
+    tokens = codec().quantizer_s.quantize(far)[0]
+    margins = codec().quantizer_s.margins(far, tokens)[:, 0]
+    heard = []
+
+    def again(row, first, last):
+        heard.extend(range(first, last))
+        return far[first:last].double()
+
+    settled = encoder._settle("s", far[None], [len(far)], again)[0]
+    assert torch.equal(settled, tokens)
+    doubtful = (margins < bound).nonzero()[:, 0].tolist()
+    assert 3 < len(doubtful) < 100
+    assert set(doubtful) <= set(heard)
+    assert all(min(abs(frame - one) for one in doubtful) <= 16 for frame in heard)
+
+
 @CONFIGS
 def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again(config, monkeypatch):
     """Where a processor is less precise than the bound supposes, the first doubtful frame tells."""
     _, expected = exactly(config)
     encoder = ClipEncoder(codec(config))
-    encoder.bounds = {stream: COARSE * bound for stream, bound in encoder.bounds.items()}
-    with_errors(monkeypatch, [3 * encoder.bounds["s"], 0.0, 0.0])
+    encoder.bounds = {stream: COARSE / 10 * bound for stream, bound in encoder.bounds.items()}
+    with_errors(monkeypatch, [20 * encoder.bounds["s"], 0.0, 0.0])
     found = encoder.encode(clips(config))
     wrong = [(one.s != other.s).any(-1) for one, other in zip(found, expected, strict=True)]
     assert not wrong[2][:250].any()  # 250 frames: some are doubtful
