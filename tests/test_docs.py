@@ -158,11 +158,14 @@ def test_the_exactness_note_states_the_grid_and_the_context():
     with torch.device("meta"):
         codec = Codec(preset("small"))
     assert codec.config.name == hub.DEFAULT_MODEL
-    encode, decode = codec.encode_context_frames, codec.decode_context_frames
-    assert f"`{hub.DEFAULT_MODEL}` {encode.past} frames and {encode.future} frames" in " ".join(EXACTNESS.split())
-    assert f"computes `n + {encode.past + encode.future}` to encode and `n + {decode.past + decode.future}` to decode" in EXACTNESS
-    assert f"windows of {GRID.core} frames (10 s)" in EXACTNESS
-    assert f"in steps of {GRID.quantum} frames" in " ".join(EXACTNESS.split())
+    heard, decode = (codec.frames_heard(each) for each in (codec.semantic, codec.residual, codec.global_encoder)), codec.decode_context_frames
+    (s, _), (p, _), (g, _) = sides = [(context.past, context.future) for context in heard]
+    assert all(past == future for past, future in sides)
+    text = " ".join(EXACTNESS.split())
+    assert f"`{hub.DEFAULT_MODEL}` {s} frames on both sides for S, {p} for P, {g} for G" in text
+    assert f"a window of `n` frames computes `n + {decode.past + decode.future}`" in text
+    assert f"a grid of {GRID.core} frames (10 s)" in text
+    assert f"steps of {GRID.quantum} frames" in text
     assert list(windows(GRID, 50)) == [Window(0, 50, 50)]  # a clip of 2 s
 
 

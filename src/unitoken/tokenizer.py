@@ -30,8 +30,8 @@ Audio = Source | np.ndarray[Any, Any] | Tensor
 class Tokenizer:
     """Encodes speech into global, semantic and residual tokens, and decodes them.
 
-    Build one with `Tokenizer.from_pretrained`. Its answers depend on its weights and configuration alone: on the CPU a clip's tokens are the
-    same alone, in any batch and in any order, and decoding twice gives the same samples.
+    Build one with `Tokenizer.from_pretrained`. A clip's tokens depend on its weights and configuration alone: they are the same alone, in any
+    batch, in any order and on any number of threads. Decoding twice gives the same samples.
 
     Args:
         stored: configuration, weights and fingerprint.

@@ -1,9 +1,8 @@
-"""The grid of canonical windows: how clips of any length become pieces of a few fixed shapes.
+"""The grid of canonical windows: how clips of any length become pieces of bounded length.
 
-A matrix product of another shape rounds differently, and a token near a boundary flips. So a clip is never one tensor of its own length: it
-is cut on a grid anchored at its first frame into windows of `core` frames with the model's whole context on both sides, each computed by
-itself. What a frame's value is then depends on the clip and the frame's number, never on what else is in the batch, on padding, or on
-where a chunk of a stream ended. Only the last window of a clip may be shorter, in steps of `quantum` frames, so that short clips cost little.
+A clip is cut on a grid anchored at its first frame into windows of `core` frames, each computed by itself with the model's whole context on both
+sides. What a frame's value is then depends on the clip and the frame's number, never on what else is in the batch or where a chunk of a stream
+ended. Where windows are computed in batches of one shape, the last one of a clip is padded to a multiple of `quantum` frames.
 """
 
 from collections import defaultdict
@@ -27,7 +26,7 @@ class Window:
 
     Attributes:
         start: number of the first core frame.
-        core: core frames computed, a multiple of the quantum; may reach beyond the clip's end.
+        core: the frames, made up to a multiple of the quantum; may reach beyond the clip's end.
         valid: how many of them the clip has.
     """
 

@@ -31,11 +31,11 @@ def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
 def nearest_with_floor(latent: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """Return `nearest`, and a length that `cell_margin` is not below, `(...)` each: with the two nearest codewords' distances only.
 
-    No codeword is farther from the nearest one than the sum of its length and the longest codeword's.
+    Of equally near codewords it may be any, and the length is 0. No codeword is farther from the nearest one than the sum of its length and
+    the longest codeword's.
     """
     scores = _scores(latent, codebook)
-    index = scores.argmin(1, keepdim=True)
-    best = scores.gather(1, index)
+    best, index = scores.min(1, keepdim=True)
     gap = scores.scatter_(1, index, math.inf).amin(1) - best[:, 0]
     lengths = codebook.norm(dim=1)
     floor = gap / (2 * (lengths[index[:, 0]] + lengths.max()))
