@@ -98,6 +98,7 @@ class ClipEncoder:
         self.codec, self._twin = codec, None
         quantizers: dict[str, Quantizer] = {"s": codec.quantizer_s, "p": codec.quantizer_p, "g": codec.quantizer_g}
         self.bounds = {stream: ROUNDING * quantizer.scale for stream, quantizer in quantizers.items()}
+        self.bounds["g"] /= 2  # of a mean over frames
         self._context_s = codec.frames_heard(codec.semantic)
         own, voice = codec.frames_heard(codec.residual), codec.frames_heard(codec.global_encoder)
         self._context = Context(max(own.past, voice.past), max(own.future, voice.future))

@@ -276,8 +276,8 @@ class FiniteScalarQuantizer(nn.Module):
 
     @property
     def scale(self) -> float:
-        """See `Quantizer.scale`: about the way from one level to the next, which each dimension is rounded by."""
-        return 0.5
+        """See `Quantizer.scale`: what takes a dimension from its middle level to its last."""
+        return 1.0
 
 
 QUANTIZERS = {"vq": VectorQuantizer, "rvq": ResidualQuantizer, "gumbel": GumbelQuantizer, "fsq": FiniteScalarQuantizer}
