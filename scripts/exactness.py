@@ -61,10 +61,10 @@ def groups(archives):
 
 
 def encoded(encoder, clips):
-    """Return the three streams of clips."""
+    """Return the three streams of each clip."""
     found = encoder.encode(clips)
     voices = [encoder.global_tokens([clip], [one.statistics] if one.statistics else [])[0] for clip, one in zip(clips, found, strict=True)]
-    return [{"s": one.s, "p": one.p, "g": g} for one, g in zip(found, voices, strict=True)], found
+    return [{"s": one.s, "p": one.p, "g": g} for one, g in zip(found, voices, strict=True)]
 
 
 def watch(encoder, again, bounds, errors):
@@ -105,19 +105,19 @@ def main():
     with torch.no_grad():
         for clips in groups(args.archives):
             with computed(1, 1):
-                alone, _ = encoded(sure, clips)
-                rough, _ = encoded(float32, clips)
+                alone = encoded(sure, clips)
+                rough = encoded(float32, clips)
             total += torch.tensor([sum(one[stream].numel() for one in alone) for stream in STREAMS])
             if "float64" not in found or total.sum() < args.tokens / 20:  # two and a half times as slow
                 with computed(1, 1):
-                    exact, _ = encoded(float64, clips)
+                    exact = encoded(float64, clips)
                 found["float64"] = found.get("float64", 0) + torch.stack([differing(exact, alone), differing(exact, rough)])
                 found["float64 of"] = total.clone()
             for name, (threads, together, shuffled) in WAYS.items():
                 places = order.sample(range(len(clips)), len(clips)) if shuffled else list(range(len(clips)))
                 with computed(threads, together):
                     for row, (encoder, expected) in enumerate(((sure, alone), (float32, rough))):
-                        other, _ = encoded(encoder, [clips[place] for place in places])
+                        other = encoded(encoder, [clips[place] for place in places])
                         counts = differing(other, [expected[place] for place in places])
                         found.setdefault(name, torch.zeros(2, 3, dtype=torch.int64))[row] += counts
             print(total.tolist(), {name: counts.tolist() for name, counts in found.items()}, flush=True)
