@@ -4,16 +4,15 @@ import argparse
 import platform
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import unitoken
-from unitoken.config import GridConfig
-from unitoken.hub import load_stored
+from unitoken.model import windows
 
 MATRIX = 1024
+CLIP = Path(__file__).parent.parent / "examples/audio/patience.flac"
 
 
 def cpu_name():
@@ -39,10 +38,16 @@ def matmul_gflops(repeat):
     return 2 * MATRIX**3 / median_seconds(lambda: a @ b, repeat) / 1e9
 
 
+def speech(tok, seconds, batch):
+    """Return clips of so many seconds each: speech that is repeated, every clip from another place on."""
+    wave, size = unitoken.load_audio(CLIP, sample_rate=tok.sample_rate)[0], round(seconds * tok.sample_rate)
+    wave = wave.repeat(-(-size // len(wave)) + 1)
+    return [wave.roll(-1000 * number)[:size] for number in range(batch)]
+
+
 def measure(tok, seconds, batch, repeat):
     """Return seconds of audio encoded and decoded in a second."""
-    noise = 0.1 * torch.randn(batch, round(seconds * tok.sample_rate), generator=torch.Generator().manual_seed(0))
-    clips = list(noise)  # what is said does not matter: every clip of one length takes the same arithmetic
+    clips = speech(tok, seconds, batch)
     bundles = tok.encode(clips, sample_rate=tok.sample_rate)
     encode = median_seconds(lambda: tok.encode(clips, sample_rate=tok.sample_rate), repeat)
     decode = median_seconds(lambda: tok.decode(bundles), repeat)
@@ -54,11 +59,11 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="a packaged model, a folder, or a Hub repository; default: the packaged one")
     parser.add_argument("--device", default="cpu", help="where the model computes; the matrix product is always the CPU's")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[2, 10, 60], help="length of a clip; several numbers give several rows")
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="clips in one call; several numbers give several rows")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=5, help="the median of so many calls counts")
-    parser.add_argument("--core", type=int, default=GridConfig().core, help="frames of a window: to choose it, see docs/design/0002-exactness.md")
+    parser.add_argument("--core", type=int, default=windows.CORE, help="frames of a block: to choose it, see docs/design/0002-exactness.md")
     return parser.parse_args()
 
 
@@ -66,16 +71,16 @@ def main():
     """Measure and print."""
     args = arguments()
     torch.set_num_threads(args.threads)  # noqa: TID251 - a benchmark must say how many threads it used
-    stored = load_stored(args.model)
-    grid = GridConfig(args.core, min(args.core, stored.config.grid.quantum))
-    tok = unitoken.Tokenizer(replace(stored, config=replace(stored.config, grid=grid)), args.device)
+    windows.CORE, windows.QUANTUM = args.core, min(args.core, windows.QUANTUM)
+    tok = unitoken.Tokenizer.from_pretrained(args.model, device=args.device)
     print(f"{cpu_name()}, {args.threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__}, float32;")
     print(f"matrix product {MATRIX} x {MATRIX}: {matmul_gflops(args.repeat):.0f} GFLOP/s; median of {args.repeat} calls after a warm-up\n")
-    print("| model | device | window (frames) | clip (s) | clips in a call | encode (x real time) | decode (x real time) |")
+    print("| model | device | block (frames) | clip (s) | clips in a call | encode (x real time) | decode (x real time) |")
     print("|---|---|---|---|---|---|---|")
-    for batch in args.batch:
-        encode, decode = measure(tok, args.seconds, batch, args.repeat)
-        print(f"| {tok.config.name} | {tok.device} | {args.core} | {args.seconds:g} | {batch} | {encode:.1f} | {decode:.1f} |")
+    for seconds in args.seconds:
+        for batch in args.batch:
+            encode, decode = measure(tok, seconds, batch, args.repeat)
+            print(f"| {tok.config.name} | {tok.device} | {args.core} | {seconds:g} | {batch} | {encode:.1f} | {decode:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

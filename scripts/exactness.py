@@ -63,26 +63,24 @@ def groups(archives):
 def encoded(encoder, clips):
     """Return the three streams of each clip."""
     found = encoder.encode(clips)
-    voices = [encoder.global_tokens([clip], [one.statistics] if one.statistics else [])[0] for clip, one in zip(clips, found, strict=True)]
+    voices = [encoder.global_tokens([clip], [one.statistics])[0] for clip, one in zip(clips, found, strict=True)]
     return [{"s": one.s, "p": one.p, "g": g} for one, g in zip(found, voices, strict=True)]
 
 
 def watch(encoder, again, bounds, errors):
     """Count the frames that an encoder computes again, and keep how far off float32 was, as a share of the bound."""
-    own, hop = encoder._settle, encoder.codec.config.hop
+    own = encoder.settle
 
-    def settle(stream, latents, valid, compute):
-        fine = hop // getattr(encoder.codec.config, f"hop_{stream}")
-
+    def settle(stream, latents, counts, compute):
         def compute_and_watch(row, first, last):
             exact = compute(row, first, last)
             again[0] += last - first
-            errors[stream].append((exact - latents[row, first * fine : last * fine]).norm(dim=-1).max().item() / bounds[stream])
+            errors[stream].append((exact - latents[row, first:last]).norm(dim=-1).max().item() / bounds[stream])
             return exact
 
-        return own(stream, latents, valid, compute_and_watch)
+        return own(stream, latents, counts, compute_and_watch)
 
-    encoder._settle = settle
+    encoder.settle = settle
 
 
 def differing(one, other):

@@ -9,6 +9,7 @@ from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, Quantizer
 from unitoken.encoder_config import FrontEndConfig, TransformerConfig
 from unitoken.hub import Stored
 from unitoken.model.codec import Codec
+from unitoken.nn.flow import Flow
 from unitoken.presets import preset
 from unitoken.tokenizer import Tokenizer
 
@@ -63,6 +64,25 @@ def clip(samples, seed=0):
     return 10 ** (-4 * level) * 0.3 * torch.randn(samples, generator=generator) + 10 ** (-3 * tone) * 0.3 * torch.sin(phase).float()
 
 
+def latents(made, x, at=(0,), lengths=None):
+    """Return the latents of whole rows `(batch, samples)` by stream, `(batch, frames, dim)`; P hears the nearest codewords of the rows' own S.
+
+    Args:
+        made: a codec.
+        x: samples, zero outside the clips.
+        at: the sample of its clip at which each row begins.
+        lengths: samples of the clips; None where they end with their rows.
+    """
+    lengths = [start + x.shape[1] for start in at] if lengths is None else lengths
+    found = {}
+    for stream in "spg":
+        hop = made.hop_of(stream)
+        flow = Flow(at, [-(-length // hop) * hop for length in lengths])
+        heard = made.quantizer_s.quantize(found["s"])[1] if stream == "p" and made.config.p_hears_s else None
+        found[stream] = made.encode_stream(stream, x, flow, heard)
+    return found
+
+
 @functools.cache
 def codec(config=TINY, seed=0):
     """Return a codec in eval mode; biases and null inputs are random too, codebooks hold latents of `clip`. Do not change it."""
@@ -72,8 +92,8 @@ def codec(config=TINY, seed=0):
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
         samples = 160 * config.hop
-        latents = made.latents(clip(samples, seed)[None], torch.tensor([[0, samples]]))
-        for quantizer, frames in ((made.quantizer_s, latents.s[0]), (made.quantizer_p, latents.p[0])):
+        found = latents(made, clip(samples, seed)[None])
+        for quantizer, frames in ((made.quantizer_s, found["s"][0]), (made.quantizer_p, found["p"][0])):
             if quantizer.config.kind != "fsq":
                 _spread(quantizer.codebook, frames)
     return made

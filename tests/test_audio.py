@@ -4,6 +4,7 @@ import ast
 import functools
 import io
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -458,10 +459,9 @@ def test_refused_saving_leaves_the_old_file(tmp_path, name, kwargs, text):
     assert os.listdir(tmp_path) == [name]
 
 
-@pytest.mark.parametrize("broken", ["os.replace", "pathlib.Path.write_bytes"])
+@pytest.mark.parametrize("broken", ["os.replace", "soundfile.SoundFile.write"])
 def test_failed_saving_leaves_the_old_file(tmp_path, monkeypatch, broken):
-    def full(part, *_):
-        Path(part).open("wb").close()
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "a.wav"
@@ -472,6 +472,35 @@ def test_failed_saving_leaves_the_old_file(tmp_path, monkeypatch, broken):
         save_audio(path, noise(20), 16000)
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_an_iterator_of_pieces_is_written_as_the_whole_is(tmp_path):
+    wave, file = noise(200_000), io.BytesIO()
+    save_audio(tmp_path / "a.flac", wave, 16000)
+    save_audio(tmp_path / "b.flac", iter(wave.split(30_001)), 16000)
+    save_audio(file, iter([wave[:0], wave]), 16000, format="flac")
+    for source in (tmp_path / "b.flac", file):
+        assert torch.equal(load_audio(source)[0], load_audio(tmp_path / "a.flac")[0])
+    save_audio(tmp_path / "c.wav", iter([]), 16000)
+    assert audio_info(tmp_path / "c.wav").samples == 0
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([noise(5), torch.tensor([0.0, float("inf")])], "the waveform holds 1 values that are NaN or infinite (of 2 checked), the first at sample 6"),
+        ([noise(5), torch.zeros(2, 5)], "all pieces of a waveform need as many channels as the first, 1; got one of 2"),
+        ([], "a .flac file cannot hold 0 samples"),
+    ],
+)
+def test_pieces_that_cannot_be_saved_leave_the_old_file(tmp_path, pieces, text):
+    path = tmp_path / "a.flac"
+    save_audio(path, noise(10), 16000)
+    old = path.read_bytes()
+    with pytest.raises(AudioError, match=re.escape(text)):
+        save_audio(path, iter(pieces), 16000)
+    assert path.read_bytes() == old
+    assert os.listdir(tmp_path) == ["a.flac"]
 
 
 def test_saving_into_no_folder_or_onto_one_is_refused(tmp_path):

@@ -87,7 +87,7 @@ def test_configurations_are_frozen():
         ("{", "the configuration is no JSON: "),
         ("[]", "config must be a JSON object, got []"),
         ("null", "config must be a JSON object, got None"),
-        ('{"hopp": 1, "abc": 2}', "config has unknown keys ['abc', 'hopp'] (known: ['code_licence', 'decoder', 'front_end', 'global_', 'grid', "),
+        ('{"hopp": 1, "abc": 2}', "config has unknown keys ['abc', 'hopp'] (known: ['code_licence', 'decoder', 'front_end', 'global_', 'name', "),
         ('{"hopp": 1}', "was this saved by a newer unitoken?"),
         ('{"decoder": 5}', "config.decoder must be a JSON object, got 5"),
         ('{"semantic": {"encoder": {"dimms": 1}}}', "config.semantic.encoder has unknown keys ['dimms'] (known: ['blocks', 'dims', "),

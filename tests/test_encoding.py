@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from models import TINY, VARIANTS, clip, codec
-from unitoken.model.codec import Codec
+from unitoken.model import windows
 from unitoken.model.encoding import ClipEncoder
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+TOGETHER = pytest.mark.parametrize("together", [1, 3])
+"""Windows that are computed at once: one after another, each going on from the one before, or each by itself."""
 COARSE = 2000
 """Bounds so many times as wide, and errors too, so that a few seconds hold many doubtful frames."""
 
@@ -31,35 +33,44 @@ def tokens(encoder, config, encoded):
     ]
 
 
-def with_errors(monkeypatch, sizes):
-    """Add errors of some length to float32 latents, other ones at each call: as another shape, machine or number of threads would."""
-    generator = torch.Generator().manual_seed(0)
+@pytest.fixture
+def err():
+    """Add errors of some length to what float32 modules give, other ones at each call: as another shape, machine or number of threads would."""
+    generator, handles = torch.Generator().manual_seed(0), []
 
-    def erring(own, size):
-        def latents(self, *args):
-            right = own(self, *args)
+    def begin(module, size):
+        def erring(_, __, right):
             if right.dtype == torch.float64:
                 return right
             error = torch.randn(right.shape, generator=generator)
             return right + error / error.norm(dim=-1, keepdim=True) * size
 
-        return latents
+        handles.append(module.register_forward_hook(erring))
 
-    for name, size in zip(("semantic_latents", "residual_latents", "global_latent"), sizes, strict=True):
-        monkeypatch.setattr(Codec, name, erring(getattr(Codec, name), size))
+    yield begin
+    for handle in handles:
+        handle.remove()
+
+
+def at_once(monkeypatch, together):
+    monkeypatch.setattr(windows, "batch_size", lambda device: together)
 
 
 def differences(one, other):
     return [sum((x != y).sum().item() for x, y in zip(one[stream::3], other[stream::3], strict=True)) for stream in range(3)]
 
 
+@TOGETHER
 @CONFIGS
-def test_errors_below_the_bound_change_no_token(config, monkeypatch):
+def test_errors_below_the_bound_change_no_token(config, together, monkeypatch, err):
     encoder, encoded = exactly(config)
     expected = tokens(encoder, config, encoded)
-    encoder = ClipEncoder(codec(config))
+    made = codec(config)
+    encoder = ClipEncoder(made)
     encoder.bounds = {stream: COARSE * bound for stream, bound in encoder.bounds.items()}
-    with_errors(monkeypatch, [encoder.bounds[stream] / 2.01 for stream in "spg"])
+    for stream, module in {"s": made.semantic, "p": made.residual, "g": made.global_out}.items():
+        err(module, encoder.bounds[stream] / 2.01)
+    at_once(monkeypatch, together)
     assert differences(tokens(encoder, config, encoder.encode(clips(config))), expected) == [0, 0, 0]
     encoder.bounds = dict.fromkeys("spg", 0.0)  # what the same errors do to those who do not look
     s, p, _ = differences(tokens(encoder, config, encoder.encode(clips(config))), expected)
@@ -67,11 +78,11 @@ def test_errors_below_the_bound_change_no_token(config, monkeypatch):
     assert p > 0
 
 
-def test_errors_below_the_bound_change_no_voice(monkeypatch):
+def test_errors_below_the_bound_change_no_voice(err):
     encoder, voices = ClipEncoder(codec()), [clip(3 * TINY.hop, seed) for seed in range(60)]
     parts = [one.statistics for one in encoder.encode(voices)]
     expected = [encoder.global_tokens([voice], [part])[0] for voice, part in zip(voices, parts, strict=True)]
-    with_errors(monkeypatch, [0.0, 0.0, 10 * COARSE * encoder.bounds["g"] / 2.01])
+    err(codec().global_out, 10 * COARSE * encoder.bounds["g"] / 2.01)
     found = {}
     for bound in (0.0, 10 * COARSE * encoder.bounds["g"]):
         encoder.bounds["g"] = bound
@@ -94,7 +105,7 @@ def test_what_is_within_the_bound_of_a_border_is_computed_again_and_nothing_else
         heard.extend(range(first, last))
         return far[first:last].double()
 
-    settled = encoder._settle("s", far[None], [len(far)], again)[0]
+    settled = encoder.settle("s", far[None], [len(far)], again)[0]
     assert torch.equal(settled, tokens)
     doubtful = (margins < bound).nonzero()[:, 0].tolist()
     assert 3 < len(doubtful) < 100
@@ -102,39 +113,54 @@ def test_what_is_within_the_bound_of_a_border_is_computed_again_and_nothing_else
     assert all(min(abs(frame - one) for one in doubtful) <= 16 for frame in heard)
 
 
+@TOGETHER
 @CONFIGS
-def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again(config, monkeypatch):
+def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again(config, together, monkeypatch, err):
     """Where a processor is less precise than the bound supposes, the first doubtful frame tells."""
     _, expected = exactly(config)
-    encoder = ClipEncoder(codec(config))
+    made, settled = codec(config), []
+    encoder = ClipEncoder(made)
     encoder.bounds = {stream: COARSE / 10 * bound for stream, bound in encoder.bounds.items()}
-    with_errors(monkeypatch, [20 * encoder.bounds["s"], 0.0, 0.0])
-    found = encoder.encode(clips(config))
-    wrong = [(one.s != other.s).any(-1) for one, other in zip(found, expected, strict=True)]
-    assert not wrong[2][:250].any()  # 250 frames: some are doubtful
-    monkeypatch.setattr(ClipEncoder, "_settle", lambda self, stream, latents, *_: list(getattr(self.codec, f"quantizer_{stream}").assess(latents)[0]))
-    assert (encoder.encode(clips(config))[2].s != expected[2].s).any()
+    err(made.semantic, 20 * encoder.bounds["s"])
+    at_once(monkeypatch, together)
+    own = encoder.settle
+
+    def settle(stream, latents, counts, again):
+        settled.append((stream, counts))
+        return own(stream, latents, counts, again)
+
+    monkeypatch.setattr(encoder, "settle", settle)
+    (found,) = encoder.encode([clips(config)[2]])
+    stream, (count,) = settled[0]
+    window = windows.CORE * config.hop // config.hop_s
+    assert stream == "s"
+    assert count == (window if together > 1 else window - made.frames_heard("s").future)
+    assert torch.equal(found.s[:count], expected[2].s[:count])  # of so many frames some are doubtful
+    monkeypatch.setattr(encoder, "settle", lambda stream, latents, *_: list(encoder.assess(stream, latents)[0]))
+    assert (encoder.encode([clips(config)[2]])[0].s[:count] != expected[2].s[:count]).any()
 
 
+@TOGETHER
 @CONFIGS
-def test_a_frame_alone_is_what_the_whole_clip_says_of_it(config):
+def test_a_frame_alone_is_what_the_whole_clip_says_of_it(config, together, monkeypatch):
     """The pieces that are computed again, each with its own context, cover the clip's ends and the windows' borders."""
     _, expected = exactly(config)
-    audio, heard, seen = clips(config)[2], [], []
-    own = ClipEncoder._settle
-
-    def each(self, stream, latents, valid, again):
-        fine = config.hop // getattr(config, f"hop_{stream}")
-        for first in range(valid[0]):
-            piece = again(0, first, first + 1)
-            heard.append((piece.float() - latents[0, first * fine : (first + 1) * fine]).norm(dim=-1).max().item() / self.bounds[stream])
-        seen.append(stream)
-        return own(self, stream, latents, valid, again)
-
+    heard, seen = [], []
     encoder = ClipEncoder(codec(config))
-    encoder._settle = each.__get__(encoder)
-    (found,) = encoder.encode([audio])
-    assert seen == ["s", "s", "p", "p"]
+    own = encoder.settle
+
+    def each(stream, latents, counts, again):
+        for first in range(counts[0]):
+            piece = again(0, first, first + 1)
+            heard.append((piece.float() - latents[0, first : first + 1]).norm(dim=-1).max().item() / encoder.bounds[stream])
+        seen.append((stream, counts[0]))
+        return own(stream, latents, counts, again)
+
+    monkeypatch.setattr(encoder, "settle", each)
+    at_once(monkeypatch, together)
+    (found,) = encoder.encode([clips(config)[2]])
+    assert [stream for stream, _ in seen] == (["s", "s", "p", "p"] if together > 1 else ["s", "p", "s", "p"])
+    assert [sum(count for name, count in seen if name == stream) for stream in "sp"] == [len(expected[2].s), len(expected[2].p)]
     assert max(heard) < 0.25
     assert torch.equal(found.s, expected[2].s)
     assert torch.equal(found.p, expected[2].p)

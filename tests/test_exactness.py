@@ -3,53 +3,65 @@
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
+from models import HOP, RATE, VARIANTS, clip, codec, tokenizer
+from unitoken.model import windows
 from unitoken.model.encoding import ClipEncoder
+from unitoken.model.reading import Reader
 
-WINDOW = TINY.grid.core * HOP
-QUANTUM = TINY.grid.quantum * HOP
+WINDOW = windows.CORE * HOP
+QUANTUM = windows.QUANTUM * HOP
 
 # around frames, quanta and windows; more than a window is rare, since it is slow
 edges = st.sampled_from([0, 1, HOP, QUANTUM, 2 * QUANTUM]).flatmap(lambda edge: st.integers(max(0, edge - 2), edge + 2))
 lengths = edges | st.integers(0, 2 * QUANTUM) | st.just(WINDOW + 1)
 variants = st.sampled_from(sorted(VARIANTS))
+ways = st.sampled_from([1, 3])
+"""Windows that are computed at once: one after another, each going on from the one before, or each by itself, as on a GPU."""
 
 
 def clips_of(sizes):
     return [clip(samples, seed) for seed, samples in enumerate(sizes)]
 
 
+def at_once(together):
+    return mock.patch.object(windows, "batch_size", return_value=together)
+
+
 def equal(one, other):
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("s", "p", "g")) and one.num_samples == other.num_samples
 
 
-@given(variants, st.lists(lengths, min_size=1, max_size=4), st.randoms(use_true_random=False))
-@example("tiny", [1, HOP + 1], None)
-@example("tiny", [5, WINDOW + 7, 0, QUANTUM], None)
-def test_tokens_of_a_batch_are_those_of_each_clip_alone_in_any_order(variant, sizes, random):
+@given(variants, st.lists(lengths, min_size=1, max_size=4), st.randoms(use_true_random=False), ways)
+@example("tiny", [1, HOP + 1], None, 3)
+@example("tiny", [5, WINDOW + 7, 0, QUANTUM], None, 3)
+def test_tokens_of_a_batch_are_those_of_each_clip_alone_in_any_order(variant, sizes, random, together):
     tok, clips = tokenizer(VARIANTS[variant]), clips_of(sizes)
     alone = [tok.encode(one, sample_rate=RATE) for one in clips]
     order = list(range(len(clips)))
     if random is not None:
         random.shuffle(order)
-    batch = tok.encode([clips[index] for index in order], sample_rate=RATE)
+    with at_once(together):
+        batch = tok.encode([clips[index] for index in order], sample_rate=RATE)
     assert all(equal(bundle, alone[index]) for bundle, index in zip(batch, order, strict=True))
 
 
-@given(variants, lengths, st.lists(lengths, min_size=1, max_size=2))
-def test_longer_neighbours_change_no_token_and_no_sample(variant, samples, others):
+@given(variants, lengths, st.lists(lengths, min_size=1, max_size=2), ways)
+def test_longer_neighbours_change_no_token_and_no_sample(variant, samples, others, together):
     tok, one = tokenizer(VARIANTS[variant]), clip(samples, 9)
     neighbours = clips_of([samples + more for more in others])
     alone = tok.encode(one, sample_rate=RATE)
-    together = tok.encode([neighbours[0], one, *neighbours[1:]], sample_rate=RATE)
-    assert equal(together[1], alone)
-    assert torch.equal(tok.decode(together)[1], tok.decode(alone))
+    with at_once(together):
+        batch = tok.encode([neighbours[0], one, *neighbours[1:]], sample_rate=RATE)
+        waveform = tok.decode(batch)[1]
+    assert equal(batch[1], alone)
+    torch.testing.assert_close(waveform, tok.decode(alone), rtol=0, atol=0 if together == 1 else 1e-5)
 
 
 @given(variants, lengths, st.sampled_from(["", "p", "g", "pg"]), lengths)
@@ -63,35 +75,60 @@ def test_decoding_twice_gives_the_same_samples_whatever_came_between(variant, sa
     assert torch.equal(tok.decode(bundle), first)
 
 
-@given(variants, st.lists(st.tuples(lengths, st.sampled_from(["", "p", "g", "pg"])), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_samples_of_a_batch_are_those_of_each_bundle_alone_in_any_order(variant, kinds, random):
+@given(variants, st.lists(st.tuples(lengths, st.sampled_from(["", "p", "g", "pg"])), min_size=1, max_size=4), st.randoms(use_true_random=False), ways)
+def test_samples_of_a_batch_are_those_of_each_bundle_alone_in_any_order(variant, kinds, random, together):
     tok = tokenizer(VARIANTS[variant])
     bundles = tok.encode(clips_of([samples for samples, _ in kinds]), sample_rate=RATE)
     bundles = [bundle.replace(**dict.fromkeys(missing)) for bundle, (_, missing) in zip(bundles, kinds, strict=True)]
     random.shuffle(bundles)
-    for waveform, bundle in zip(tok.decode(bundles), bundles, strict=True):
-        assert torch.equal(waveform, tok.decode(bundle))
+    with at_once(together):
+        waveforms = tok.decode(bundles)
+    for waveform, bundle in zip(waveforms, bundles, strict=True):
+        torch.testing.assert_close(waveform, tok.decode(bundle), rtol=0, atol=0 if together == 1 else 1e-5)
+
+
+@given(variants, st.integers(0, 20 * HOP), st.lists(st.integers(0, 20 * HOP), max_size=5))
+@example("p hears s", 10 * HOP, [1, 1, 2 * HOP, 2 * HOP, 10 * HOP])
+def test_tokens_of_a_clip_in_pieces_of_any_size_are_those_of_the_whole(variant, samples, cuts):
+    made, whole = codec(VARIANTS[variant]), clip(samples, 3)
+    encoder = ClipEncoder(made)
+    pieces = torch.tensor_split(whole, sorted(min(place, samples) for place in cuts))
+    (expected,), (found,) = encoder.encode([whole]), encoder.encode([lambda: pieces])
+    assert torch.equal(found.s, expected.s)
+    assert torch.equal(found.p, expected.p)
+    assert found.samples == samples
+    (g, _), (expected_g, _) = (encoder.global_tokens([given], [one.statistics]) for given, one in ((lambda: pieces, found), (whole, expected)))
+    assert torch.equal(g, expected_g)
+    reader, taken = Reader(encoder, lambda stream, tokens, _: taken[stream].append(tokens), exact_voice=True), {"s": [], "p": []}
+    for number, piece in enumerate(pieces):
+        reader.push(piece, ends=number == len(pieces) - 1)
+    if samples:
+        assert torch.equal(torch.cat(taken["s"]), expected.s)
+        assert torch.equal(torch.cat(taken["p"]), expected.p)
+    assert torch.equal(encoder.exact_global_tokens(reader.statistics), expected_g)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_audio_beyond_the_context_changes_no_token_of_the_window_before(variant):
     config = VARIANTS[variant]
-    window = TINY.grid.core * config.hop
+    window = windows.CORE * config.hop
     made, first = codec(config), clip(window + codec(config).encode_context_frames.future * config.hop)
     tails = [torch.zeros(0), clip(1, 1), clip(5000, 2), clip(window + 3, 3), 100 * clip(40000, 4)]
-    encoded = ClipEncoder(made).encode([torch.cat([first, tail]) for tail in tails])
+    encoded = ClipEncoder(made).encode([torch.cat([first, tail]) for tail in tails], latents=True)
     frames = window // config.hop_s, window // config.hop_p
     for other in encoded[1:]:
         assert torch.equal(other.s[: frames[0]], encoded[0].s[: frames[0]])
         assert torch.equal(other.p[: frames[1]], encoded[0].p[: frames[1]])
-        assert torch.equal(other.s_latent[: frames[0]], encoded[0].s_latent[: frames[0]])
+        torch.testing.assert_close(other.s_latent[: frames[0]], encoded[0].s_latent[: frames[0]], rtol=0, atol=1e-5)
+        torch.testing.assert_close(other.p_latent[: frames[1]], encoded[0].p_latent[: frames[1]], rtol=0, atol=1e-5)
 
 
 def test_audio_within_the_context_does_change_the_window_before():
     """Else the test above would hold nothing."""
     made, first = codec(), clip(WINDOW + 200)
-    latents = [ClipEncoder(made).encode([torch.cat([first, tail])])[0].s_latent[: TINY.grid.core] for tail in (clip(400, 1), clip(400, 2))]
-    assert not torch.equal(*latents)
+    clips = [torch.cat([first, tail]) for tail in (clip(400, 1), clip(400, 2))]
+    latents = [one.s_latent[: windows.CORE] for one in ClipEncoder(made).encode(clips, latents=True)]
+    assert (latents[0] - latents[1]).abs().max() > 1e-3
 
 
 @given(variants, st.integers(0, 3 * HOP + 1))

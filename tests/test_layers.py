@@ -11,14 +11,14 @@ import unitoken
 
 SOURCE = Path(unitoken.__file__).parent
 LAYERS = [  # low to high; modules of one line do not import each other
-    "errors _version",
+    "errors _version arithmetic",
     "files units strict_json",
     "resample waveform encoder_config",
     "audio config token_info",
-    "presets utok",
+    "presets utok clips",
     "tokens nn",
     "model",
-    "hub",
+    "hub accept streams",
     "tokenizer onnx",
     "__init__",
     "lm adapters",

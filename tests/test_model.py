@@ -1,35 +1,37 @@
-import dataclasses
+import functools
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from models import HOP, RATE, TINY, VARIANTS, clip, codec, tokenizer
-from unitoken.config import GridConfig
+from models import HOP, RATE, TINY, VARIANTS, clip, codec, latents, tokenizer
 from unitoken.encoder_config import EncoderConfig, TransformerConfig
 from unitoken.errors import ConfigError
 from unitoken.model import windows
-from unitoken.model.codec import Codec, Latents
-from unitoken.model.decoder import EDGE
-from unitoken.model.decoding import Tokens, decode_clips
+from unitoken.model.codec import Codec
+from unitoken.model.decoding import ClipDecoder, Tokens
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
 from unitoken.model.encoding import ClipEncoder
+from unitoken.model.synthesis import Pitch64, Synthesis
 from unitoken.model.transformer import TransformerEncoder
+from unitoken.nn.flow import Flow, Rows
 from unitoken.presets import preset
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-SHIFTED = pytest.mark.parametrize("config", [config for name, config in VARIANTS.items() if name != "transformer"])
-"""Configurations whose frames do not depend on where in a row a clip begins; a transformer counts positions from there."""
+TOGETHER = pytest.mark.parametrize("together", [1, 3])
+"""Windows that are computed at once: one after another, each going on from the one before, or each by itself."""
 STREAMS = {"s": "semantic", "p": "residual", "g": "global_encoder"}
 
 
-def whole(made, samples):
-    """Return the mask of one clip that fills its row."""
-    return torch.tensor([[0, samples]])
-
-
 def encoded(made, waveform):
-    return made.latents(waveform[None], whole(made, len(waveform)))
+    return latents(made, waveform[None])
+
+
+def at_once(monkeypatch, together, core=windows.CORE, quantum=windows.QUANTUM):
+    """Compute so many windows at once, of some size."""
+    monkeypatch.setattr(windows, "batch_size", lambda device: together)
+    monkeypatch.setattr(windows, "CORE", core)
+    monkeypatch.setattr(windows, "QUANTUM", quantum)
 
 
 def reach(made, stream):
@@ -53,27 +55,27 @@ def test_a_frame_depends_on_its_receptive_field_and_on_nothing_else(config, stre
     first, end = at * hop - field.past, (at + 1) * hop + field.future
     assert (first > 0, end < samples) == (True, True)
     x = clip(samples)
-    frame = getattr(encoded(made, x), stream)[0, at]
+    frame = encoded(made, x)[stream][0, at]
     other = clip(samples, 1)
     other[first:end] = x[first:end]
-    assert torch.equal(getattr(encoded(made, other), stream)[0, at], frame)
+    assert torch.equal(encoded(made, other)[stream][0, at], frame)
     if stream == "p" and config.p_hears_s:
         return  # at its edges through tokens of S only, which a change there need not flip
     for sample in (first + 1, end - 1):  # the Hann window's first value is zero
         changed = x.clone()
         changed[sample] += 1e6
-        assert not torch.equal(getattr(encoded(made, changed), stream)[0, at], frame)
+        assert not torch.equal(encoded(made, changed)[stream][0, at], frame)
 
 
 def test_p_hears_the_tokens_of_s_and_nothing_finer():
     config = VARIANTS["p hears s"]
     made, samples = codec(config), 32 * config.hop
-    x, mask = clip(samples), torch.ones(1, 32, 1)
-    latents, features = encoded(made, x), made.front_end(x[None])
-    tokens, codewords = made.quantizer_s.quantize(latents.s)
-    assert torch.equal(made.residual(features, mask, codewords), latents.p)
+    x = clip(samples)
+    found, features = encoded(made, x), made.front_end(x[None])
+    tokens, codewords = made.quantizer_s.quantize(found["s"])
+    assert torch.equal(made.residual(features, Rows(), codewords), found["p"])
     tokens[0, 16] = (tokens[0, 16] + 1) % 64
-    moved = (made.residual(features, mask, made.quantizer_s.dequantize(tokens)) != latents.p)[0].any(-1)
+    moved = (made.residual(features, Rows(), made.quantizer_s.dequantize(tokens)) != found["p"])[0].any(-1)
     assert moved.nonzero()[:, 0].tolist() == [15, 16, 17]
 
 
@@ -83,16 +85,16 @@ def test_an_encoder_that_begins_to_hear_s_goes_on_from_where_it_was():
     deaf = Codec(TINY)
     deaf.load_state_dict({name: value for name, value in fresh.state_dict().items() if name != "residual.side.weight"})
     x = clip(32 * TINY.hop)
-    assert torch.equal(encoded(fresh, x).p, encoded(deaf, x).p)
+    assert torch.equal(encoded(fresh, x)["p"], encoded(deaf, x)["p"])
 
 
 def test_a_side_input_is_given_to_the_encoder_that_has_one():
     made, x = codec(VARIANTS["p hears s"]), clip(32 * TINY.hop)
-    features, mask = made.front_end(x[None]), torch.ones(1, 32, 1)
+    features = made.front_end(x[None])
     with pytest.raises(ValueError, match="the encoder has a side input, but none came"):
-        made.residual(features, mask)
+        made.residual(features, Rows())
     with pytest.raises(ValueError, match="the encoder has no side input, but one came"):
-        made.semantic(features, mask, torch.zeros(1, 32, 16))
+        made.semantic(features, Rows(), torch.zeros(1, 32, 16))
 
 
 @CONFIGS
@@ -138,8 +140,8 @@ def tokens_of(config, frames, seed=0):
 
 
 def decoded(made, s, p, g, frames):
-    """Return what a row full of tokens decodes to: the samples of all but its first and last `EDGE` decoder frames."""
-    return made.decode(s, p, g, torch.tensor([[0, frames * made.config.hop]]))[0]
+    """Return what one block of tokens decodes to."""
+    return ClipDecoder(made).decode([Tokens(s[0], p[0], g[0], frames * made.config.hop)])[0]
 
 
 @CONFIGS
@@ -148,7 +150,7 @@ def test_a_sample_depends_on_the_decoder_context_and_on_nothing_else(config):
     frames, at, hop = 30, 15, config.hop
     context, fine, dec = made.decode_context_frames, made.decoder.context, config.decoder.hop
     s, p, g = tokens_of(config, frames)
-    kept = slice(at * hop - EDGE * dec, (at + 1) * hop - EDGE * dec)
+    kept = slice(at * hop, (at + 1) * hop)
     expected = decoded(made, s, p, g, frames)[kept]
     other_s, other_p, _ = tokens_of(config, frames, 1)
     for mine, other, factor in ((s, other_s, hop // config.hop_s), (p, other_p, hop // config.hop_p)):
@@ -163,118 +165,125 @@ def test_a_sample_depends_on_the_decoder_context_and_on_nothing_else(config):
         assert not torch.equal(decoded(made, changed, p, g, frames)[kept], expected)
 
 
-@SHIFTED
+@CONFIGS
 def test_padding_around_a_clip_changes_nothing(config):
     made = codec(config)
     samples, before, after = 10 * config.hop - 123, 3 * config.hop, 5 * config.hop
     x = F.pad(clip(samples), (0, 123))
-    alone = made.latents(x[None], torch.tensor([[0, samples]]))
-    padded = made.latents(F.pad(x, (before, after))[None], torch.tensor([[before, before + samples]]))
+    alone = latents(made, x[None], lengths=[samples])
+    padded = latents(made, F.pad(x, (before, after))[None], [-before], [samples])
     for stream in STREAMS:
-        hop = reach(made, stream)[0]
+        hop = made.hop_of(stream)
         frames = -(-samples // hop)
-        ours, theirs = getattr(padded, stream)[:, before // hop :][:, :frames], getattr(alone, stream)[:, :frames]
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        torch.testing.assert_close(padded[stream][:, before // hop :][:, :frames], alone[stream][:, :frames], rtol=0, atol=1e-5)
 
 
 @CONFIGS
 def test_what_lies_beyond_a_clip_in_its_row_does_not_reach_its_tokens(config):
-    """Frames that hold no sample of the clip are masked, and `ClipEncoder` puts zeros into the one that it ends in."""
+    """Frames that hold no sample of the clip are zeros, and `ClipEncoder` puts zeros into the one that it ends in."""
     made = codec(config)
     samples = 10 * config.hop
     rows = [torch.cat([clip(samples), torch.zeros(240), tail]) for tail in (torch.zeros(4 * config.hop - 240), clip(4 * config.hop - 240, 5))]
-    one, other = (made.latents(row[None], torch.tensor([[0, samples]])) for row in rows)
+    one, other = (latents(made, row[None], lengths=[samples]) for row in rows)
     for stream in STREAMS:
-        frames = samples // reach(made, stream)[0]
-        assert torch.equal(getattr(one, stream)[:, :frames], getattr(other, stream)[:, :frames])
+        frames = samples // made.hop_of(stream)
+        assert torch.equal(one[stream][:, :frames], other[stream][:, :frames])
 
 
-@SHIFTED
-def test_windows_give_what_one_pass_over_the_whole_clip_gives(config):
+@TOGETHER
+@CONFIGS
+def test_windows_give_what_one_pass_over_the_whole_clip_gives(config, together, monkeypatch):
     made = codec(config)
-    frames = 450
-    x = clip(frames * config.hop)
-    alone, (pieced,) = encoded(made, x), ClipEncoder(made).encode([x])
-    torch.testing.assert_close(pieced.s_latent, alone.s[0], rtol=0, atol=1e-4)
-    torch.testing.assert_close(pieced.p_latent, alone.p[0], rtol=0, atol=1e-4)
-    pooled = made.pooling.pooled(made.global_statistics(alone.g, torch.ones(1, alone.g.shape[1], 1)))
+    x = clip(450 * config.hop)
+    alone = encoded(made, x)
+    at_once(monkeypatch, together)
+    (pieced,) = ClipEncoder(made).encode([x], latents=True)
+    torch.testing.assert_close(pieced.s_latent, alone["s"][0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(pieced.p_latent, alone["p"][0], rtol=0, atol=1e-5)
+    pooled = made.pooling.pooled(made.global_statistics(alone["g"], torch.ones(1, alone["g"].shape[1], 1)))
     torch.testing.assert_close(made.pooling.pooled(pieced.statistics), pooled, rtol=0, atol=1e-5)
 
 
 @CONFIGS
 @pytest.mark.parametrize("more", [0, 1, 9])
 def test_frames_that_are_heard_only_are_left_out_of_the_latents_and_change_none(config, more):
+    """A row of which nothing is known but where its clip begins and ends, in its context: it has the frames that it hears all of."""
     made, context = codec(config), codec(config).encode_context_frames
     past, future, core = context.past + more, context.future + more // 2, 12
-    x, valid = clip((past + core + future) * config.hop)[None], torch.tensor([[2 * config.hop, (past + core + 1) * config.hop]])
-    all_of_them, inner = made.latents(x, valid), made.latents(x, valid, Context(past, future))
+    x, at, length = clip((past + core + future) * config.hop)[None], -2 * config.hop, (past + core - 1) * config.hop
+    whole = latents(made, x, [at], [length])
     for stream in STREAMS:
-        fine = config.hop // reach(made, stream)[0]
-        wanted = getattr(all_of_them, stream)[:, past * fine : (past + core) * fine]
-        torch.testing.assert_close(getattr(inner, stream), wanted, rtol=0, atol=1e-4)
+        hop, need = made.hop_of(stream), made.frames_heard(stream)
+
+        def heard(rows, frames, hop=hop):
+            first = rows.first - at // hop
+            return made.quantizer_s.quantize(whole["s"][:, first : first + frames])[1]
+
+        flow = Flow([at], [length], begins=False, ends=False)
+        inner = made.encode_stream(stream, x, flow, heard if stream == "p" and config.p_hears_s else None)
+        first, frames = flow.first - at // hop, x.shape[1] // hop
+        assert (first, inner.shape[1]) == (need.past, frames - need.past - need.future)
+        own = slice(max(0, at // -hop - first), length // hop - at // hop - first)  # those that hold the clip
+        torch.testing.assert_close(inner[:, own], whole[stream][:, first : first + inner.shape[1]][:, own], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("frames", [130, 250, 450])
-def test_a_transformer_counts_positions_from_the_beginning_of_a_window(frames):
-    """A window is what one pass over a row gives that begins as far before it, whatever comes behind."""
+def test_a_transformer_counts_positions_from_the_beginning_of_a_clip_and_anew_every_30_s(monkeypatch):
+    """Whatever it is cut into."""
     made = codec(VARIANTS["transformer"])
-    config, before = made.config, made.encode_context_frames.past
-    x = clip(frames * config.hop)
-    (pieced,) = ClipEncoder(made).encode([x])
-    for start in range(0, frames, config.grid.core):
-        count, first = min(config.grid.core, frames - start), (start - before) * config.hop
-        row = F.pad(x, (max(0, -first), 7 * config.hop))[max(0, first) :]
-        alone = made.latents(row[None], torch.tensor([[-first, len(x) - first]]))
-        torch.testing.assert_close(pieced.s_latent[start:][:count], alone.s[0, before:][:count], rtol=0, atol=1e-5)
-    heard = made.quantizer_s.dequantize(pieced.s)[None]
-    p = made.residual_latents(made.front_end(x[None]), torch.tensor([[0, len(x)]]), heard=heard)[0]
-    torch.testing.assert_close(pieced.p_latent, p, rtol=0, atol=1e-4)  # of S as it is, across windows too
-    if frames > 250:
-        whole_row = encoded(made, x).s[0]
-        assert (pieced.s_latent - whole_row).abs().max() > 1e-3
+    hop, past = made.config.hop_s, made.frames_heard("s").past
+    x = clip(20 * hop)
+    alone = encoded(made, x)["s"][0, past:]
+    at_once(monkeypatch, 1, 70, 70)
+
+    def after(frames):
+        (found,) = ClipEncoder(made).encode([torch.cat([clip(frames * hop, 1), x])], latents=True)
+        return found.s_latent[frames + past :]
+
+    torch.testing.assert_close(after(750), alone, rtol=0, atol=1e-5)
+    for frames in (1, 749):
+        assert (after(frames) - alone).abs().amax(1).min() > 1e-3
 
 
 def test_a_transformer_hears_positions_from_anywhere_in_training_only():
     encoder = TransformerEncoder(TransformerConfig(16, 2, (24,), 2), 4)
-    features, mask = torch.randn(3, 40, 80), torch.ones(3, 10, 1)
-    assert torch.equal(encoder.eval()(features, mask), encoder(features, mask))
+    features = torch.randn(3, 40, 80)
+    assert torch.equal(encoder.eval()(features, Rows()), encoder(features, Rows()))
     torch.manual_seed(0)
-    assert not torch.equal(encoder.train()(features, mask), encoder(features, mask))
-    still = encoder(torch.randn(1, 40, 80).expand(3, -1, -1), mask)
+    assert not torch.equal(encoder.train()(features, Rows()), encoder(features, Rows()))
+    still = encoder(torch.randn(1, 40, 80).expand(3, -1, -1), Rows())
     assert not torch.allclose(still[0], still[1], atol=1e-4)
 
 
-def test_a_transformer_has_positions_for_30_s_and_says_so():
-    config = VARIANTS["transformer"]
-    with pytest.raises(ConfigError, match="has 750 positions, a piece has 1012 frames; make it, or the grid's core, smaller"):
-        Codec(dataclasses.replace(config, grid=GridConfig(1000, 50)))
-    encoder = TransformerEncoder(TransformerConfig(16, 2, (24,), 2), 4)
-    with pytest.raises(ConfigError, match="a piece has 751 frames"):
-        encoder(torch.zeros(1, 3004, 80), torch.ones(1, 751, 1))
-    assert encoder(torch.zeros(1, 3000, 80), torch.ones(1, 750, 1)).shape == (1, 750, 4)
+def test_a_transformer_learns_positions_of_30_s_and_says_so():
+    encoder = TransformerEncoder(TransformerConfig(16, 2, (24,), 2), 4).train()
+    with pytest.raises(ConfigError, match="a semantic transformer has 750 positions, a crop has 751 frames; make it shorter"):
+        encoder(torch.zeros(1, 3004, 80), Rows())
+    assert encoder(torch.zeros(1, 3000, 80), Rows()).shape == (1, 750, 4)
+    assert encoder.eval()(torch.zeros(1, 3004, 80), Rows()).shape == (1, 751, 4)
 
 
+def one_pass(made, s, p, g, at, lengths):
+    """Return what rows of tokens, which begin at some sample of their clips, decode to, and the number of the first sample."""
+    synthesis = Synthesis(made, Pitch64(made), g, len(s))
+    return synthesis.push(*synthesis.codewords(s, p), at, lengths)
+
+
+@TOGETHER
 @pytest.mark.parametrize("missing", ["", "p", "g", "pg"])
 @CONFIGS
-def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, missing):
+def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, missing, together, monkeypatch):
     """The row of the one pass holds other tokens before and after the clip's: they must not count."""
-    made, frames, around = codec(config), 210, 3
+    made, frames, around = codec(config), 110, 3
     s, p, g = tokens_of(config, frames + 2 * around)
     p, g = None if "p" in missing else p, None if "g" in missing else g
     start, samples = around * config.hop, frames * config.hop
-    row = made.decode(s, p, g, torch.tensor([[start, start + samples]]))[0]
-    first = start - EDGE * config.decoder.hop
+    row, first = one_pass(made, s, p, g, [-start], [samples])
     own_s, own_p = (
         None if tokens is None else tokens[0, start // hop : (start + samples) // hop] for tokens, hop in ((s, config.hop_s), (p, config.hop_p))
     )
-    (pieced,) = decode_clips(made, [Tokens(own_s, own_p, None if g is None else g[0], samples)])
-    torch.testing.assert_close(pieced, row[first : first + samples], rtol=0, atol=1e-5)
-
-
-@CONFIGS
-def test_the_mask_marks_frames_that_hold_a_sample(config):
-    mask = codec(config).mask(torch.tensor([[0, 1], [640, 1281], [-5, 640], [100, 100], [639, 641]]), 4, 640)
-    assert mask[..., 0].tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]
+    at_once(monkeypatch, together, 50, 10)
+    (pieced,) = ClipDecoder(made).decode([Tokens(own_s, own_p, None if g is None else g[0], samples)])
+    torch.testing.assert_close(pieced, row[0, -first : samples - first], rtol=0, atol=1e-5)
 
 
 @CONFIGS
@@ -283,41 +292,41 @@ def test_the_graph_runs_on_any_device_that_torch_knows(config):
     with torch.device("meta"):
         made = Codec(config).eval()
     assert {tensor.device.type for tensor in (*made.parameters(), *made.buffers())} == {"meta"}
-    frames = 20
-    valid = torch.tensor([[0, 7 * config.hop], [3, 9]], device="meta")
-    latents = made.latents(torch.zeros(2, frames * config.hop, device="meta"), valid)
-    assert isinstance(latents, Latents)
-    assert latents.s.shape == (2, frames * config.hop // config.hop_s, config.semantic.quantizer.dim)
-    assert latents.p.shape == (2, frames * config.hop // config.hop_p, config.residual.quantizer.dim)
+    frames, at, lengths = 20, [0, -config.hop], [7 * config.hop, config.hop]
+    found = latents(made, torch.zeros(2, frames * config.hop, device="meta"), at, lengths)
+    assert found["s"].shape == (2, frames * config.hop // config.hop_s, config.semantic.quantizer.dim)
+    assert found["p"].shape == (2, frames * config.hop // config.hop_p, config.residual.quantizer.dim)
     s, p, g = (tokens.repeat(2, *[1] * (tokens.ndim - 1)).to("meta") for tokens in tokens_of(config, frames))
-    statistics = made.global_statistics(latents.g, made.mask(valid, latents.g.shape[1], reach(made, "g")[0]))
+    statistics = made.global_statistics(found["g"], torch.ones(*found["g"].shape[:2], 1, device="meta"))
     assert made.quantizer_g.quantize(made.global_latent(statistics))[0].shape == g.shape
-    assert made.quantizer_s.quantize(latents.s)[0].shape == s.shape
-    assert made.quantizer_p.quantize(latents.p)[0].shape == p.shape
+    assert made.quantizer_s.quantize(found["s"])[0].shape == s.shape
+    assert made.quantizer_p.quantize(found["p"])[0].shape == p.shape
     for drop in ((), ("p",), ("g",)):
-        out = made.decode(s, None if "p" in drop else p, None if "g" in drop else g, valid)
-        assert (out.shape, out.device.type) == ((2, frames * config.hop - 2 * EDGE * config.decoder.hop), "meta")
+        out, first = one_pass(made, s, None if "p" in drop else p, None if "g" in drop else g, at, lengths)
+        assert (out.shape[0], out.device.type) == (2, "meta")
+        assert first <= 0
+        assert first + out.shape[1] >= frames * config.hop
 
 
 def test_every_row_of_a_batch_has_its_own_clip():
     made = codec()
     first, second = clip(20 * HOP, 1), F.pad(clip(15 * HOP - 7, 2), (0, 5 * HOP + 7))
-    valid = torch.tensor([[0, 20 * HOP], [0, 15 * HOP - 7]])
-    both = made.latents(torch.stack([first, second]), valid)
+    lengths = [20 * HOP, 15 * HOP - 7]
+    both = latents(made, torch.stack([first, second]), [0, 0], lengths)
     for row, x in enumerate((first, second)):
-        alone = made.latents(x[None], valid[row : row + 1])
-        torch.testing.assert_close(both.s[row], alone.s[0], rtol=0, atol=1e-5)
-        torch.testing.assert_close(both.g[row], alone.g[0], rtol=0, atol=1e-5)
+        alone = latents(made, x[None], [0], lengths[row : row + 1])
+        for stream in STREAMS:
+            torch.testing.assert_close(both[stream][row], alone[stream][0], rtol=0, atol=1e-5)
 
 
 def test_the_decoder_sounds_as_far_beyond_its_tokens_as_frames_reach_that_overlap_them():
     made, dec = codec(), TINY.decoder.hop
     s, p, g = tokens_of(TINY, 30)
-    out = made.decode(s, p, g, torch.tensor([[10 * HOP, 20 * HOP]]))[0]
-    sounding = out.nonzero()[:, 0] + EDGE * dec
+    waveform, first = one_pass(made, s, p, g, [-10 * HOP], [10 * HOP])
+    sounding = waveform[0].nonzero()[:, 0] + first
     # the first frame is two before the tokens' first and begins 1.5 hops early, with a zero of the Hann window
-    assert sounding[0] == 10 * HOP - 2 * dec - 3 * dec // 2 + 1
-    assert sounding[-1] == 20 * HOP + 2 * dec + 3 * dec // 2 - 1
+    assert sounding[0] == -2 * dec - 3 * dec // 2 + 1
+    assert sounding[-1] == 10 * HOP + 2 * dec + 3 * dec // 2 - 1
 
 
 @CONFIGS
@@ -330,16 +339,43 @@ def test_windows_computed_together_have_the_results_of_windows_computed_alone(co
     for number, one, missing in zip(frames, clips, drop, strict=True):
         s, p, g = (stream[0] for stream in tokens_of(config, number, number))
         tokens.append(Tokens(s, None if "p" in missing else p, None if "g" in missing else g, len(one)))
-    alone, waveforms = ClipEncoder(made).encode(clips), decode_clips(made, tokens)
-    monkeypatch.setattr(windows, "batch_size", lambda device: 3)
-    for one, other in zip(ClipEncoder(made).encode(clips), alone, strict=True):
+    alone, waveforms = ClipEncoder(made).encode(clips, latents=True), ClipDecoder(made).decode(tokens)
+    at_once(monkeypatch, 3)
+    for one, other in zip(ClipEncoder(made).encode(clips, latents=True), alone, strict=True):
         assert torch.equal(one.s, other.s)
         assert torch.equal(one.p, other.p)
-        torch.testing.assert_close(one.s_latent, other.s_latent, rtol=0, atol=1e-4)
-        torch.testing.assert_close(one.p_latent, other.p_latent, rtol=0, atol=1e-4)
-        torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-4)
-    for one, other in zip(decode_clips(made, tokens), waveforms, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)  # a phase adds up the rounding of F0 over many frames
+        assert one.samples == other.samples
+        torch.testing.assert_close(one.s_latent, other.s_latent, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one.p_latent, other.p_latent, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-5)
+    for one, other in zip(ClipDecoder(made).decode(tokens), waveforms, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@functools.cache
+def in_one_piece(config):
+    """Return clips, tokens, moments and samples of each clip as one block."""
+    made = codec(config)
+    clips = [clip(frames * config.hop - 5, frames) for frames in (23, 1, 64)]
+    found = ClipEncoder(made).encode(clips)
+    g = [torch.randint(config.global_.quantizer.codebook_size, (config.global_.quantizer.num_codebooks,)) for _ in clips]
+    tokens = [Tokens(one.s, one.p, voice, one.samples) for one, voice in zip(found, g, strict=True)]
+    return clips, found, tokens, ClipDecoder(made).decode(tokens)
+
+
+@TOGETHER
+@pytest.mark.parametrize(("core", "quantum"), [(1, 1), (7, 7), (50, 10), (250, 50)])
+@CONFIGS
+def test_windows_of_any_size_give_the_same_tokens_and_samples(config, core, quantum, together, monkeypatch):
+    made, (clips, found, tokens, waveforms) = codec(config), in_one_piece(config)
+    at_once(monkeypatch, together, core, quantum)
+    for one, other in zip(ClipEncoder(made).encode(clips), found, strict=True):
+        assert torch.equal(one.s, other.s)
+        assert torch.equal(one.p, other.p)
+        torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-5)
+        torch.testing.assert_close(one.statistics.weight, other.statistics.weight, rtol=1e-5, atol=0)
+    for one, other in zip(ClipDecoder(made).decode(tokens), waveforms, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_small_and_tiny_keep_their_size():

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from unitoken.nn.blocks import AdaptiveNorm, ConvNeXtBlock, DepthwiseConv, Halve
+from unitoken.nn.flow import Rows
 
 KERNELS = [(1, 0), (3, 1), (5, 0), (5, 4), (7, 3), (7, 1)]
 
@@ -40,37 +41,39 @@ def seen_frames(run, frames, channels, at):
 def test_depthwise_convolution_is_the_sum_that_it_stands_for(kernel, future):
     conv = seeded(lambda: DepthwiseConv(5, kernel, future))
     x = noise(2, 11, 5)
-    padded = F.pad(x, (0, 0, conv.past, conv.future)).double()
+    padded = F.pad(x, (0, 0, conv.past, conv.future))
     taps = conv.weight[:, 0, 0].double()
-    naive = torch.stack([sum(taps[:, k] * padded[:, t + k] for k in range(kernel)) + conv.bias for t in range(11)], 1)
-    torch.testing.assert_close(conv(x).double(), naive, rtol=0, atol=1e-5)
-    library = F.conv1d(padded.transpose(1, 2).float(), conv.weight.squeeze(2), conv.bias, groups=5).transpose(1, 2)
-    torch.testing.assert_close(conv(x), library, rtol=0, atol=1e-5)
+    naive = torch.stack([sum(taps[:, k] * padded[:, t + k].double() for k in range(kernel)) + conv.bias for t in range(11)], 1)
+    torch.testing.assert_close(conv(padded).double(), naive, rtol=0, atol=1e-5)
+    library = F.conv1d(padded.transpose(1, 2), conv.weight.squeeze(2), conv.bias, groups=5).transpose(1, 2)
+    torch.testing.assert_close(conv(padded), library, rtol=0, atol=1e-5)
+    assert torch.equal(conv.inner(padded), x)
 
 
 @pytest.mark.parametrize(("kernel", "future"), KERNELS)
 def test_depthwise_convolution_sees_its_past_and_future_and_no_more(kernel, future):
     conv = seeded(lambda: DepthwiseConv(3, kernel, future))
     assert (conv.past, conv.future) == (kernel - 1 - future, future)
-    assert seen_frames(conv, 15, 3, at=7) == list(range(7 - conv.past, 8 + conv.future))
+    assert seen_frames(conv, 15, 3, at=7) == list(range(7, 7 + kernel))
+    assert conv(noise(1, kernel - 1 + 4, 3)).shape == (1, 4, 3)
+    assert seen_frames(conv.inner, 15, 3, at=7) == [7 + conv.past]
 
 
 @pytest.mark.parametrize(("kernel", "future"), KERNELS)
 def test_block_sees_what_its_convolution_sees(kernel, future):
     block = seeded(lambda: ConvNeXtBlock(4, kernel, 2, future))
-    ones = torch.ones(1, 15, 1)
-    assert seen_frames(lambda x: block(x, ones), 15, 4, at=7) == list(range(7 - block.conv.past, 8 + block.conv.future))
+    assert seen_frames(lambda x: block(x, Rows()), 15, 4, at=7) == list(range(7 - block.conv.past, 8 + block.conv.future))
 
 
 @given(st.integers(1, 12), st.integers(0, 9), st.integers(0, 9))
-def test_masked_block_equals_the_block_without_padding(frames, before, after):
+def test_block_in_rows_that_are_masked_equals_the_block_without_padding(frames, before, after):
     """Two blocks in a row: the second would see what the first leaves in the padding."""
     blocks = [seeded(lambda: ConvNeXtBlock(6, 5, 2, 2, condition_dim=3), seed) for seed in (0, 1)]
     x, condition = noise(1, frames, 6), noise(1, 3, seed=3)
     padded = F.pad(x, (0, 0, before, after))
     mask = F.pad(torch.ones(1, frames, 1), (0, 0, before, after))
     for block in blocks:
-        x, padded = block(x, torch.ones(1, frames, 1), condition), block(padded, mask, condition)
+        x, padded = block(x, Rows(), condition), block(padded, Rows(mask), condition)
     torch.testing.assert_close(padded[:, before : before + frames], x, rtol=0, atol=1e-5)
     assert not padded[:, :before].any()
     assert not padded[:, before + frames :].any()
@@ -79,8 +82,8 @@ def test_masked_block_equals_the_block_without_padding(frames, before, after):
 def test_block_is_the_formula_that_its_docstring_names():
     block = seeded(lambda: ConvNeXtBlock(4, 3, 2, 1))
     x = noise(1, 6, 4)
-    branch = block.down(F.gelu(block.up(block.norm(block.conv(x)))))
-    torch.testing.assert_close(block(x, torch.ones(1, 6, 1)), x + block.scale * branch)
+    branch = block.down(F.gelu(block.up(block.norm(block.conv(F.pad(x, (0, 0, 1, 1)))))))
+    torch.testing.assert_close(block(x, Rows()), x + block.scale * branch)
 
 
 def test_residual_branch_starts_at_the_given_scale():
@@ -113,16 +116,16 @@ def test_norm_looks_at_one_frame_only():
 def test_halving_joins_neighbours_and_sees_no_other_frame():
     halve = seeded(lambda: Halve(4, 5))
     x = noise(2, 8, 4)
-    out = halve(x, torch.ones(2, 4, 1))
+    out = halve(x, Rows())
     assert out.shape == (2, 4, 5)
     naive = torch.stack([halve.proj(torch.cat([halve.norm(x[:, 2 * t]), halve.norm(x[:, 2 * t + 1])], -1)) for t in range(4)], 1)
     torch.testing.assert_close(out, naive, rtol=0, atol=1e-6)
-    assert seen_frames(lambda x: halve(x, torch.ones(1, 4, 1)), 8, 4, at=1) == [2, 3]
+    assert seen_frames(lambda x: halve(x, Rows()), 8, 4, at=1) == [2, 3]
 
 
 def test_halving_leaves_zeros_where_the_mask_is_zero():
     halve = seeded(lambda: Halve(4, 5))
     mask = torch.tensor([1.0, 0, 1, 0]).view(1, 4, 1)
-    out = halve(noise(1, 8, 4), mask)
+    out = halve(noise(1, 8, 4), Rows(mask))
     assert not out[0, 1::2].any()
     assert out[0, ::2].all()

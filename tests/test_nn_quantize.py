@@ -222,7 +222,7 @@ def test_a_codeword_that_stands_twice_has_no_margin():
     tokens, _ = quantizer.quantize(latent)
     assert tokens.item() == 5
     assert quantizer.margins(latent, tokens).item() == 0
-    assert quantizer.assess(latent)[1].item() == 0
+    assert quantizer.assess(latent, quantizer.known_books())[1].item() == 0
 
 
 def test_later_levels_have_the_margins_of_what_earlier_ones_leave():
@@ -239,7 +239,7 @@ def test_later_levels_have_the_margins_of_what_earlier_ones_leave():
 @KINDS
 def test_what_a_margin_is_not_below_is_cheap_and_true(kind):
     quantizer, latent = built(kind), noise(500, 6) * 2
-    tokens, floors = quantizer.assess(latent)
+    tokens, floors = quantizer.assess(latent, quantizer.known_books())
     margins = quantizer.margins(latent, tokens)
     assert torch.equal(tokens, quantizer.quantize(latent)[0])
     assert (floors <= margins + 1e-6).all()
@@ -251,6 +251,6 @@ def test_what_a_margin_is_not_below_is_cheap_and_true(kind):
 def test_a_float64_latent_stays_one(kind):
     quantizer, latent = built(kind).double(), noise(50, 6).double()
     tokens, _ = quantizer.quantize(latent)
-    assert {quantizer.margins(latent, tokens).dtype, quantizer.assess(latent)[1].dtype, quantizer.unquantized(latent).dtype} == {torch.float64}
-    assert torch.equal(quantizer.assess(latent)[0], tokens)
+    assert {quantizer.margins(latent, tokens).dtype, quantizer.assess(latent, quantizer.known_books())[1].dtype, quantizer.unquantized(latent).dtype} == {torch.float64}
+    assert torch.equal(quantizer.assess(latent, quantizer.known_books())[0], tokens)
     assert torch.equal(built(kind).quantize(latent.float())[0], tokens)

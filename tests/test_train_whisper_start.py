@@ -8,7 +8,7 @@ from trainset import RUN, buzz, count_steps, make_pool, make_teacher
 from unitoken.config import QuantizerConfig, SemanticConfig
 from unitoken.encoder_config import FrontEndConfig, TransformerConfig
 from unitoken.errors import TrainError
-from unitoken.nn.attention import near
+from unitoken.nn.flow import Rows
 from unitoken.presets import preset
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.missed import missed
@@ -61,10 +61,10 @@ def started(whisper, waves, config=CONFIG):
 
 def test_a_block_computes_what_whispers_layer_does(whisper, waves):
     block, layer = started(whisper, waves).semantic.blocks[0], whisper.encoder.layers[0]
-    x, mask = torch.randn(1, 12, 24), torch.ones(1, 12, 1)
+    x = torch.randn(1, 12, 24)
     out = layer(x, None)
     expected = out[0] if isinstance(out, tuple) else out
-    torch.testing.assert_close(block(x, mask, near(mask, 12)), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(block(x, Rows(), 12), expected, rtol=0, atol=1e-5)
 
 
 def test_a_narrow_block_keeps_the_channels_that_do_most(whisper, waves):

@@ -1,51 +1,65 @@
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitoken.config import CodecConfig, GridConfig
-from unitoken.errors import ConfigError
-from unitoken.model.windows import Window, windows
+from unitoken.model import windows
+from unitoken.model.windows import Window, batches
+from unitoken.units import frames_for
 
-grids = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda sizes: GridConfig(core=sizes[0] * sizes[1], quantum=sizes[1]))
+sizes = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda both: (both[0] * both[1], both[1]))
+"""A core and the quantum that divides it."""
 
 
-@given(grids, st.integers(0, 3000))
-def test_windows_hold_every_frame_once_and_in_order(grid, frames):
-    held = [frame for window in windows(grid, frames) for frame in range(window.start, window.start + window.valid)]
+def cut(size, frames):
+    """Return the windows of so many frames, with a core and a quantum."""
+    with mock.patch.multiple(windows, CORE=size[0], QUANTUM=size[1]):
+        return list(windows.windows(frames))
+
+
+@given(sizes, st.integers(0, 3000))
+def test_windows_hold_every_frame_once_and_in_order(size, frames):
+    held = [frame for window in cut(size, frames) for frame in range(window.start, window.start + window.valid)]
     assert held == list(range(frames))
 
 
-@given(grids, st.integers(1, 3000))
-def test_all_but_the_last_window_are_full_and_the_last_wastes_less_than_a_quantum(grid, frames):
-    *full, last = windows(grid, frames)
-    assert all((window.core, window.valid) == (grid.core, grid.core) for window in full)
-    assert last.core % grid.quantum == 0
-    assert 0 <= last.core - last.valid < grid.quantum
-    assert last.core <= grid.core
+@given(sizes, st.integers(1, 3000))
+def test_all_but_the_last_window_are_full_and_the_last_wastes_less_than_a_quantum(size, frames):
+    core, quantum = size
+    *full, last = cut(size, frames)
+    assert all((window.core, window.valid) == (core, core) for window in full)
+    assert last.core % quantum == 0
+    assert 0 <= last.core - last.valid < quantum
+    assert last.core <= core
 
 
-@given(grids, st.integers(0, 1000), st.integers(0, 1000))
-def test_a_longer_clip_keeps_the_full_windows_of_a_shorter_one(grid, frames, more):
-    short = [window for window in windows(grid, frames) if window.valid == grid.core]
-    assert list(windows(grid, frames + more))[: len(short)] == short
+@given(sizes, st.integers(0, 1000), st.integers(0, 1000))
+def test_a_longer_clip_keeps_the_full_windows_of_a_shorter_one(size, frames, more):
+    short = [window for window in cut(size, frames) if window.valid == size[0]]
+    assert cut(size, frames + more)[: len(short)] == short
 
 
-def test_the_grid_in_use_is_ten_seconds_in_steps_of_two():
-    grid = CodecConfig().grid
-    assert (grid.core, grid.quantum) == (250, 50)
-    assert list(windows(grid, 0)) == []
-    assert list(windows(grid, 1)) == [Window(0, 50, 1)]
-    assert list(windows(grid, 250)) == [Window(0, 250, 250)]
-    assert list(windows(grid, 551)) == [Window(0, 250, 250), Window(250, 250, 250), Window(500, 100, 51)]
+def test_windows_in_use_are_ten_seconds_in_steps_of_two():
+    in_use = windows.CORE, windows.QUANTUM
+    assert in_use == (250, 50)
+    assert cut(in_use, 0) == []
+    assert cut(in_use, 1) == [Window(0, 50, 1)]
+    assert cut(in_use, 250) == [Window(0, 250, 250)]
+    assert cut(in_use, 551) == [Window(0, 250, 250), Window(250, 250, 250), Window(500, 100, 51)]
 
 
 @pytest.mark.parametrize("quantum", [1, 7, 50])
 def test_a_window_never_grows_beyond_the_core(quantum):
-    grid = GridConfig(quantum * 3, quantum)
-    assert {window.core for frames in range(1, 4 * quantum * 3) for window in windows(grid, frames)} == {quantum, 2 * quantum, 3 * quantum}
+    cores = {window.core for frames in range(1, 4 * quantum * 3) for window in cut((quantum * 3, quantum), frames)}
+    assert cores == {quantum, 2 * quantum, 3 * quantum}
 
 
-@pytest.mark.parametrize(("core", "quantum"), [(200, 60), (50, 100), (0, 0), (-50, 50)])
-def test_a_grid_that_does_not_divide_is_refused(core, quantum):
-    with pytest.raises(ConfigError, match=f"multiple of its quantum, both positive; got core {core} and quantum {quantum}"):
-        GridConfig(core, quantum)
+@given(sizes, st.lists(st.integers(0, 9000), max_size=5), st.integers(1, 50), st.integers(1, 4))
+def test_batches_hold_every_window_of_every_clip_once_and_are_of_one_shape(size, lengths, hop, most):
+    with mock.patch.multiple(windows, CORE=size[0], QUANTUM=size[1]):
+        made = list(batches(lengths, hop, most))
+    assert all(1 <= len(batch) <= most for batch in made)
+    assert all(len({window.core for _, window in batch}) == 1 for batch in made)
+    expected = [(clip, window) for clip, samples in enumerate(lengths) for window in cut(size, frames_for(samples, hop))]
+    assert sorted((pair for batch in made for pair in batch), key=lambda pair: (pair[0], pair[1].start)) == expected

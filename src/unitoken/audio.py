@@ -1,9 +1,10 @@
 """Audio in and out: files of any common format, arrays of any common type, one channel or several, at any sample rate."""
 
 import io
+import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,10 +13,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from .errors import AudioError, AudioFileError
+from .errors import AudioError, AudioFileError, UnitokenError
 from .files import replacing
 from .resample import Resampler, check_rate, resample, resample_parts
-from .waveform import as_float, check_finite, to_mono
+from .waveform import as_float, check_finite, regrouped, to_mono
 
 __all__ = ["AudioInfo", "Resampler", "Source", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio"]
 
@@ -109,7 +110,7 @@ def audio_blocks(source: Source, *, block_seconds: float, sample_rate: int | Non
         with _open(source) as file:
             source_rate, target = _rates(file, _name(source), rate)
             parts = resample_parts(map(to_mono, _decoded(file, _name(source))), source_rate, target)
-            yield from _regrouped(parts, max(1, round(block_seconds * target)))
+            yield from regrouped(parts, max(1, round(block_seconds * target)))
 
     return blocks()
 
@@ -128,12 +129,15 @@ def audio_info(source: Source) -> AudioInfo:
         return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames), str(file.format))
 
 
-def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subtype: str | None = None, format: str | None = None) -> None:
-    """Write an audio file, encoded in memory first; one that is at the path already is replaced when the new one is complete.
+def save_audio(
+    path_or_file: Target, waveform: Tensor | Iterator[Tensor], sample_rate: int, *, subtype: str | None = None, format: str | None = None
+) -> None:
+    """Write an audio file; one that is at the path already is replaced when the new one is complete.
 
     Args:
         path_or_file: a path that ends in `.wav`, `.flac`, `.ogg` (Vorbis), `.opus` or `.mp3`; or a binary file object, with `format`.
-        waveform: `(samples,)` or `(channels, samples)` of any type that `as_waveform` takes, in [-1, 1]; values beyond are clipped.
+        waveform: `(samples,)` or `(channels, samples)` of any type that `as_waveform` takes, in [-1, 1]; values beyond are clipped. Or an iterator
+            of such pieces, one after another, which are not held together, such as `tok.decode_blocks(bundle)`.
         sample_rate: Hz. Opus takes 8000, 12000, 16000, 24000 and 48000 only, Vorbis at most 200000.
         subtype: how samples are stored, by libsndfile's name (`PCM_16`, `PCM_24`, `FLOAT`, ...); None means PCM_16 where the format has it.
         format: `wav`, `flac`, `ogg`, `opus` or `mp3`; None takes the path's suffix.
@@ -142,22 +146,38 @@ def save_audio(path_or_file: Target, waveform: Tensor, sample_rate: int, *, subt
         AudioFileError: if the file cannot be written; what was at the path stays.
         AudioError: if the waveform, its rate or the format cannot be used, or do not fit together.
     """
-    wave, rate = as_float(waveform), check_rate(sample_rate)
-    check_finite(wave, AudioError, "the waveform")
+    pieces, rate = _checked(waveform if isinstance(waveform, Iterator) else iter([waveform])), check_rate(sample_rate)
+    first = next(pieces, torch.zeros(1, 0))
     kind = (format or (Path(path_or_file).suffix[1:] if isinstance(path_or_file, (str, os.PathLike)) else "")).lower()
     if kind not in _FORMATS:
         raise AudioError(f"cannot write audio as {kind!r}; end the path in .{', .'.join(_FORMATS)}, or give one of these without the dot as format=")
-    if not wave.shape[-1] and kind not in _EMPTY_ALLOWED:
-        raise AudioError(f"a .{kind} file cannot hold 0 samples; save the waveform as .wav or .ogg")
     container, usual = _FORMATS[kind].split()
     stored = (subtype or usual).upper()
     if stored == "VORBIS" and rate > _VORBIS_MAX_RATE:  # its encoder would crash the process
         raise AudioError(f"OGG Vorbis holds at most {_VORBIS_MAX_RATE} Hz, got {rate}; resample the waveform, or save it as .wav or .flac")
-    data = _encoded(torch.atleast_2d(wave), rate, container, stored)
+
+    def encode(target: BinaryIO) -> None:
+        samples = _encode(target, itertools.chain([first], pieces), rate, len(first), container, stored)
+        if not samples and kind not in _EMPTY_ALLOWED:
+            raise AudioError(f"a .{kind} file cannot hold 0 samples; save the waveform as .wav or .ogg")
+
     if isinstance(path_or_file, (str, os.PathLike)):
-        _replace(Path(path_or_file), data)
+        _replace(Path(path_or_file), encode)
     else:
-        path_or_file.write(data)
+        encode(buffer := io.BytesIO())
+        path_or_file.write(buffer.getvalue())
+
+
+def _checked(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield pieces as float32 `(channels, samples)`, all of as many channels."""
+    start, channels = 0, None
+    for piece in pieces:
+        wave = torch.atleast_2d(as_float(piece))
+        check_finite(wave, AudioError, "the waveform", start)
+        if channels not in (None, len(wave)):
+            raise AudioError(f"all pieces of a waveform need as many channels as the first, {channels}; got one of {len(wave)}")
+        start, channels = start + wave.shape[1], len(wave)
+        yield wave
 
 
 def _name(source: Source) -> str:
@@ -219,39 +239,32 @@ def _decoded(file: Any, name: str) -> Iterator[Tensor]:
         start += block.shape[1]
 
 
-def _regrouped(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """Yield the samples of all parts in blocks of `size`, the last one shorter."""
-    held: list[Tensor] = []
-    for part in parts:
-        held.append(part)
-        if sum(map(len, held)) >= size:
-            *whole, rest = torch.cat(held).split(size)
-            yield from whole
-            held = [rest]
-    if sum(map(len, held)):
-        yield torch.cat(held)
-
-
-def _encoded(channels: Tensor, sample_rate: int, container: str, subtype: str) -> bytes:
-    """Return the contents of an audio file; it is encoded in blocks, since some encoders overflow their stack on a long array."""
-    buffer = io.BytesIO()
+def _encode(target: BinaryIO, pieces: Iterable[Tensor], sample_rate: int, channels: int, container: str, subtype: str) -> int:
+    """Write `(channels, samples)` pieces as an audio file and return how many samples; in blocks, since some encoders overflow their stack else."""
+    samples = 0
     try:
-        with soundfile.SoundFile(buffer, "w", sample_rate, len(channels), subtype, format=container) as file:
-            for start in range(0, channels.shape[1], _BLOCK):
-                block = channels[:, start : start + _BLOCK].clamp(-1, 1).T
-                if subtype == "PCM_16":  # to the nearest step; libsndfile rounds floats down
-                    block = (block * 2**15).round().clamp(-(2**15), 2**15 - 1).to(torch.int16)
-                file.write(block.contiguous().numpy())
+        with soundfile.SoundFile(target, "w", sample_rate, channels, subtype, format=container) as file:
+            for piece in pieces:
+                for block in piece.split(_BLOCK, 1):
+                    values = block.clamp(-1, 1).T
+                    if subtype == "PCM_16":  # to the nearest step; libsndfile rounds floats down
+                        values = (values * 2**15).round().clamp(-(2**15), 2**15 - 1).to(torch.int16)
+                    file.write(values.contiguous().numpy())
+                samples += piece.shape[1]
     except (soundfile.SoundFileError, ValueError) as error:
-        what = f"{len(channels)} channels at {sample_rate} Hz as {container} {subtype}"
+        if isinstance(error, AudioError):  # of a piece
+            raise
+        what = f"{channels} channels at {sample_rate} Hz as {container} {subtype}"
         raise AudioError(f"cannot write {what}: {_reason(error)}; change the subtype or the rate, or save as .wav") from error
-    return buffer.getvalue()
+    return samples
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, encode: Callable[[BinaryIO], None]) -> None:
     """Write beside `path`, then rename."""
     try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            encode(file)
     except OSError as error:
+        if isinstance(error, UnitokenError):
+            raise
         raise AudioFileError(f"cannot write {path}: {error.strerror}; the folder must exist and be writable, the path no folder itself") from error

@@ -128,24 +128,6 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
-class GridConfig:
-    """Sizes of the canonical windows that clips are cut into (`model/windows.py`): part of what the tokens of a model are.
-
-    Attributes:
-        core: token frames of a full window.
-        quantum: the last window's frames are a multiple of it; divides `core`.
-    """
-
-    core: int = 250
-    quantum: int = 50
-
-    def __post_init__(self) -> None:
-        """Check that the parts fit together."""
-        if not 1 <= self.quantum <= self.core or self.core % self.quantum:
-            raise ConfigError(f"the grid's core must be a multiple of its quantum, both positive; got core {self.core} and quantum {self.quantum}")
-
-
-@dataclass(frozen=True)
 class CodecConfig:
     """Everything that decides what a codec computes, save its weights.
 
@@ -157,7 +139,6 @@ class CodecConfig:
         residual: encoder and quantizer of P.
         global_: encoder and quantizer of G; the encoder's frames are pooled over the utterance.
         decoder: fusion and synthesis.
-        grid: the windows that clips are computed in.
         p_hears_s: how many blocks of the P encoder's last stage also get S's codewords, so that P can leave out what S says; 0 for none. S and P
             then have one hop.
         code_licence: SPDX expression of the code.
@@ -171,7 +152,6 @@ class CodecConfig:
     residual: StreamConfig = field(default_factory=StreamConfig)
     global_: StreamConfig = field(default_factory=StreamConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    grid: GridConfig = field(default_factory=GridConfig)
     p_hears_s: int = 0
     code_licence: str = "Apache-2.0"
     weights_licence: str = "Apache-2.0"

@@ -8,6 +8,7 @@ Each also derives from the built-in that a caller would expect, so `except Value
     ├── ConfigError (ValueError)           a configuration that cannot be built, or that has unknown keys
     ├── TokenError (ValueError)            tokens out of range, of the wrong shape, or of another tokenizer
     ├── TokenFileError (OSError, ValueError)   a `.utok` file that is damaged, cut short or of another version
+    ├── StreamError (RuntimeError)         a stream that is closed, finished, or not there
     ├── ModelError (OSError, ValueError)   unknown model, missing weights, wrong hash
     ├── TrainError (ValueError)            data or settings that a training run cannot use
     └── MissingDependencyError (ImportError)   an optional extra is not installed
@@ -36,6 +37,10 @@ class TokenError(UnitokenError, ValueError):
 
 class TokenFileError(UnitokenError, OSError, ValueError):
     """A token file that is damaged, truncated or of a version this release does not know."""
+
+
+class StreamError(UnitokenError, RuntimeError):
+    """A stream that is closed, finished or not there, or that what comes does not fit."""
 
 
 class ModelError(UnitokenError, OSError, ValueError):

@@ -1,30 +1,27 @@
 """The tokenizer: audio in any form to token bundles, and back."""
 
 import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import Source, load_audio
+from .accept import accepted, info_of, voice_latent
+from .arithmetic import one_arithmetic
+from .clips import Audio, Blocks, clip_blocks
 from .config import CodecConfig
-from .errors import AudioError, ModelError, TokenError
+from .errors import ModelError, TokenError
 from .hub import Stored, load_into, load_stored, save_stored
 from .model.codec import Codec
-from .model.decoding import Tokens, decode_clips
+from .model.decoding import ClipDecoder, Tokens
 from .model.encoding import ClipEncoder, Encoded
-from .resample import check_rate, resample
-from .token_info import StreamInfo, TokenizerInfo
+from .model.windows import CORE
+from .streams import DecodeBatch, DecodeStream, EncodeBatch, EncodeStream
+from .token_info import TokenizerInfo
 from .tokens import TokenBundle
-from .waveform import as_waveform
-
-Audio = Source | np.ndarray[Any, Any] | Tensor
-"""One clip: a file (path, bytes or file object), an array or a tensor."""
 
 
 class Tokenizer:
@@ -51,7 +48,7 @@ class Tokenizer:
         self._stored = replace(stored, state={})
         self._dtype = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
         self._device = next(self._codec.parameters()).device
-        self._encoder = ClipEncoder(self._codec)
+        self._encoder, self._decoder = ClipEncoder(self._codec), ClipDecoder(self._codec)
 
     @classmethod
     def from_pretrained(
@@ -86,11 +83,15 @@ class Tokenizer:
         return save_stored(folder, self.config, self._codec.state_dict(), dtype=self._dtype, codec=self._stored.codec)
 
     @overload
-    def encode(self, audio: Audio, *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle: ...
+    def encode(self, audio: Audio, *, sample_rate: int | None = None, latents: bool = False, margins: bool = False) -> TokenBundle: ...
     @overload
-    def encode(self, audio: Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False) -> list[TokenBundle]: ...
+    def encode(
+        self, audio: Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False, margins: bool = False
+    ) -> list[TokenBundle]: ...
 
-    def encode(self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False) -> TokenBundle | list[TokenBundle]:
+    def encode(
+        self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None, latents: bool = False, margins: bool = False
+    ) -> TokenBundle | list[TokenBundle]:
         """Encode one clip, or a list of clips of any lengths.
 
         Args:
@@ -100,6 +101,9 @@ class Tokenizer:
             sample_rate: Hz; needed with arrays, refused with files, which know their own.
             latents: also keep the continuous frames before quantization in `bundle.latents`: float32 `s` and `p` `(frames, dim)`,
                 `g` `(dim,)`.
+            margins: also keep in `bundle.margins`, float32 in the tokens' shape, how long (L2) the shortest move of each latent is that changes
+                the token: for codewords `(d_k^2 - d^2) / (2 |c_k - c|)` to the nearest border, for FSQ the way to the nearest rounding border, for
+                several codebooks each given those before it.
 
         Returns:
             A bundle with `num_samples = ceil(samples * tok.sample_rate / sample_rate)` and `ceil(num_samples / hop)` frames, or a list of
@@ -108,9 +112,10 @@ class Tokenizer:
         Raises:
             AudioError: if audio is not finite, of the wrong shape or type, cannot be read, or if `sample_rate` is missing or out of place.
         """
-        clips = [self._waveform(item, sample_rate) for item in _items(audio)]
-        with _one_arithmetic(self._device):
-            bundles = [self._bundle(encoded, clip, latents) for encoded, clip in zip(self._encoder.encode(clips), clips, strict=True)]
+        clips = [self._blocks(item, sample_rate) for item in _items(audio)]
+        with one_arithmetic(self._device):
+            encoded = self._encoder.encode(clips, latents=latents or margins)
+            bundles = [self._bundle(one, clip, latents, margins) for one, clip in zip(encoded, clips, strict=True)]
         return bundles if isinstance(audio, (list, tuple)) else bundles[0]
 
     def encode_global(self, audio: Audio | Sequence[Audio], *, sample_rate: int | None = None) -> Tensor:
@@ -123,10 +128,9 @@ class Tokenizer:
         Raises:
             AudioError: as `encode`.
         """
-        clips = [self._waveform(item, sample_rate) for item in _items(audio)]
-        with _one_arithmetic(self._device):
-            parts = [encoded.statistics for encoded in self._encoder.encode(clips)]
-            return self._encoder.global_tokens(clips, [part for part in parts if part is not None])[0]
+        clips = [self._blocks(item, sample_rate) for item in _items(audio)]
+        with one_arithmetic(self._device):
+            return self._encoder.global_tokens(clips, [self._encoder.statistics(clip) for clip in clips])[0]
 
     @overload
     def decode(self, bundle: TokenBundle, *, force: bool = False, quantized_g: bool = True) -> Tensor: ...
@@ -148,13 +152,78 @@ class Tokenizer:
         Raises:
             TokenError: if a bundle is another tokenizer's, its tokens were changed to some that cannot be, or it lacks the latent asked for.
         """
-        bundles: list[TokenBundle] = _items(bundle)
-        clips = [self._tokens(item, force) for item in bundles]
-        if not quantized_g:
-            clips = [replace(clip, g=self._voice(item)) for clip, item in zip(clips, bundles, strict=True)]
-        with _one_arithmetic(self._device):
-            waveforms = decode_clips(self._codec, clips)
+        clips = [self._clip(item, force, quantized_g) for item in _items(bundle)]
+        with one_arithmetic(self._device):
+            waveforms = self._decoder.decode(clips)
         return waveforms if isinstance(bundle, (list, tuple)) else waveforms[0]
+
+    def decode_blocks(self, bundle: TokenBundle, *, force: bool = False, quantized_g: bool = True) -> Iterator[Tensor]:
+        """Decode one bundle of any length in bounded memory.
+
+        Args:
+            bundle: as for `decode`.
+            force: as for `decode`.
+            quantized_g: as for `decode`.
+
+        Returns:
+            An iterator of float32 `(samples,)` on the CPU of about 10 s each; one after another they are what `decode` returns, within 1e-5.
+
+        Raises:
+            TokenError: as `decode`.
+        """
+        clip = self._clip(bundle, force, quantized_g)
+
+        def blocks() -> Iterator[Tensor]:
+            pieces = self._decoder.blocks(clip)
+            while True:
+                with one_arithmetic(self._device):  # not while the caller has the block
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                yield piece
+
+        return blocks()
+
+    def stream_encode(self, *, sample_rate: int | None = None, g: Any = None) -> EncodeStream:
+        """Begin to encode a stream: `push` any number of samples, get the frames that they finish, and at the end `finish`.
+
+        Args:
+            sample_rate: Hz of what is pushed; None is `tok.sample_rate`.
+            g: global tokens `(num_g,)` of a voice that is known already; None: those of the stream, in its last part.
+
+        Raises:
+            AudioError: if the sample rate cannot be resampled.
+            TokenError: if `g` is none.
+        """
+        return EncodeStream(self.stream_encode_batch(1), sample_rate=sample_rate, g=g)
+
+    def stream_encode_batch(self, slots: int) -> EncodeBatch:
+        """Begin to encode up to so many streams at once, each with its own beginning and end.
+
+        Raises:
+            StreamError: if `slots` is no positive number.
+        """
+        return EncodeBatch(self._encoder, self.info, slots)
+
+    def stream_decode(self, g: Any = None, *, with_p: bool = True) -> DecodeStream:
+        """Begin to decode a stream: `push` tokens as they come, get the samples that they complete, and at the end `finish`.
+
+        Args:
+            g: global tokens `(num_g,)` of its voice; None for the learnt null input.
+            with_p: whether P comes; without it the learnt null input takes its place.
+
+        Raises:
+            TokenError: if `g` is none.
+        """
+        return DecodeStream(self.stream_decode_batch(1), g, with_p=with_p)
+
+    def stream_decode_batch(self, slots: int) -> DecodeBatch:
+        """Begin to decode up to so many streams at once, each with its own beginning, end and voice.
+
+        Raises:
+            StreamError: if `slots` is no positive number.
+        """
+        return DecodeBatch(self._decoder, self.info, slots)
 
     def codewords(self, stream: str) -> Tensor:
         """Return a stream's codewords, float32 `(codebooks, codebook_size, dim)`: for instance as embeddings for a language model.
@@ -220,19 +289,7 @@ class Tokenizer:
     @property
     def info(self) -> TokenizerInfo:
         """What a bundle says of this tokenizer."""
-        config = self.config
-        s, p, g = config.semantic.quantizer, config.residual.quantizer, config.global_.quantizer
-        return TokenizerInfo(
-            name=config.name,
-            fingerprint=self.fingerprint,
-            sample_rate=config.sample_rate,
-            s=StreamInfo(config.hop_s, s.num_codebooks, s.codebook_size),
-            p=StreamInfo(config.hop_p, p.num_codebooks, p.codebook_size),
-            num_g=g.num_codebooks,
-            g_size=g.codebook_size,
-            code_licence=config.code_licence,
-            weights_licence=config.weights_licence,
-        )
+        return info_of(self.config, self.fingerprint)
 
     def __repr__(self) -> str:
         """Return the model's name, rates and device."""
@@ -240,62 +297,32 @@ class Tokenizer:
             f"Tokenizer({self.config.name}: {self.sample_rate} Hz, {float(self.frame_rate):g} frames/s, {float(self.bitrate):g} b/s, {self._device})"
         )
 
-    def _waveform(self, audio: Any, sample_rate: int | None) -> Tensor:
-        """Return float32 `(samples,)` at the codec's rate of any single input."""
-        if isinstance(audio, (str, os.PathLike, bytes)) or hasattr(audio, "read"):
-            if sample_rate is not None:
-                raise AudioError(f"sample_rate={sample_rate} was given with an audio file, which knows its own rate; leave it out")
-            return load_audio(audio, sample_rate=self.sample_rate)[0]
-        waveform = as_waveform(audio)
-        if sample_rate is None:
-            raise AudioError(f"an array of {len(waveform)} samples has no sample rate; give it: encode(audio, sample_rate=16000)")
-        return resample(waveform, check_rate(sample_rate), self.sample_rate)
+    def _blocks(self, audio: Any, sample_rate: int | None) -> Blocks:
+        """Return what gives a single input of any kind in blocks, at the codec's rate."""
+        return clip_blocks(audio, sample_rate, self.sample_rate, CORE * self.hop)
 
-    def _bundle(self, encoded: Encoded, clip: Tensor, latents: bool) -> TokenBundle:
-        g, g_latent = self._encoder.global_tokens([clip], [] if encoded.statistics is None else [encoded.statistics])
-        kept = {"s": encoded.s_latent, "p": encoded.p_latent, "g": g_latent} if latents else None
-        s, p = (tokens[:, 0] if tokens.shape[1] == 1 else tokens for tokens in (encoded.s, encoded.p))
-        return TokenBundle(s=s, p=p, g=g, num_samples=len(clip), info=self.info, numerics=f"{self._device.type}/float32/torch", latents=kept)
+    def _bundle(self, encoded: Encoded, clip: Blocks, latents: bool, margins: bool) -> TokenBundle:
+        g, g_latent = self._encoder.global_tokens([clip], [encoded.statistics])
+        found = {"s": (encoded.s, encoded.s_latent), "p": (encoded.p, encoded.p_latent), "g": (g, g_latent)}
+        tokens = {name: own[:, 0] if own.ndim == 2 and own.shape[1] == 1 else own for name, (own, _) in found.items()}
+        frames = {name: latent for name, (_, latent) in found.items() if latent is not None}
+        ways = {name: self._encoder.margins(name, found[name][0], latent).view(tokens[name].shape) for name, latent in frames.items() if margins}
+        return TokenBundle(
+            **tokens,
+            num_samples=encoded.samples,
+            info=self.info,
+            numerics=f"{self._device.type}/float32/torch",
+            latents=frames if latents else None,
+            margins=ways if margins else None,
+        )
 
-    def _tokens(self, bundle: TokenBundle, force: bool) -> Tokens:
-        if not isinstance(bundle, TokenBundle):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TokenError(f"expected a TokenBundle or a list of them, got {type(bundle).__name__}; a file is read with TokenBundle.load")
-        bundle.check()
-        ours, theirs = self.info, bundle.info
-        if theirs.fingerprint != ours.fingerprint and not force:
-            raise TokenError(
-                f"this bundle was made by {theirs.name} ({theirs.fingerprint[:8]}), this tokenizer is {ours.name} ({ours.fingerprint[:8]}): "
-                "its tokens mean something else here; load the tokenizer that made it, or pass force=True to decode it all the same"
-            )
-        shapes = [(info.sample_rate, info.s, info.p, info.num_g, info.g_size) for info in (ours, theirs)]
-        if shapes[0] != shapes[1]:
-            raise TokenError(
-                f"the streams of this bundle ({theirs.name}) have other rates or sizes than {ours.name}'s; it cannot be decoded even by force"
-            )
-        s = bundle.s.view(len(bundle.s), ours.s.num_codebooks)
-        p = None if bundle.p is None else bundle.p.view(len(bundle.p), ours.p.num_codebooks)
-        return Tokens(s, p, bundle.g, bundle.num_samples)
-
-    def _voice(self, bundle: TokenBundle) -> Tensor:
-        """Return the vector that a bundle's global tokens stand for, float32 `(dim,)`, from its latents."""
-        latent, dim = (bundle.latents or {}).get("g"), self.config.global_.quantizer.dim
-        if latent is None or latent.shape != (dim,):
-            given = "none" if latent is None else f"one of the shape {tuple(latent.shape)}"
-            raise TokenError(f"quantized_g=False needs the bundle's latent of g, ({dim},), got {given}; encode with latents=True")
+    def _clip(self, bundle: TokenBundle, force: bool, quantized_g: bool) -> Tokens:
+        clip = accepted(bundle, self.info, force=force)
+        if quantized_g:
+            return clip
+        latent = voice_latent(bundle, self.config.global_.quantizer.dim).to(self._device)
         with torch.no_grad():
-            return self._codec.quantizer_g.unquantized(latent.to(self._device)).cpu()
-
-
-@contextmanager
-def _one_arithmetic(device: torch.device) -> Generator[None]:
-    """Compute without gradients in full float32, whatever the caller has set; his settings are back afterwards."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+            return replace(clip, g=self._codec.quantizer_g.unquantized(latent).cpu())
 
 
 def _items(audio: Any) -> list[Any]:

@@ -30,7 +30,7 @@ class TokenBundle:
     """The tokens of one utterance or of a piece of one.
 
     Tokens may be given as tensors, NumPy arrays or lists of any integer type; the bundle keeps its own int64 CPU copies.
-    A bundle compares by value: tokens, `num_samples` and `info`, not `numerics` or `latents`. A bundle without samples is false.
+    A bundle compares by value: tokens, `num_samples` and `info`, not `numerics`, `latents` or `margins`. A bundle without samples is false.
 
     Attributes:
         s: int64 `(frames_s,)` with one codebook, else `(frames_s, codebooks)`; `frames_s = ceil(num_samples / info.s.hop)`.
@@ -40,6 +40,7 @@ class TokenBundle:
         info: the tokenizer that made it.
         numerics: device kind, dtype and backend of the encoding; recorded, never refused.
         latents: continuous frames before quantization by stream name, if asked for; not saved to files, not kept by slices and `concat`.
+        margins: how far each latent is from changing each of its tokens, by stream name, float32 in the tokens' shape; if asked for, like latents.
 
     Raises:
         TokenError: if tokens are no integers, out of range, of the wrong shape, or do not fit `num_samples`.
@@ -52,6 +53,7 @@ class TokenBundle:
     info: TokenizerInfo
     numerics: str = "cpu/float32/torch"
     latents: Mapping[str, Tensor] | None = None
+    margins: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Convert and check all fields."""
@@ -110,14 +112,15 @@ class TokenBundle:
         return sum(tokens.numel() * bits_for(self.info.sizes[name]) for name, tokens in self._tokens.items())
 
     def replace(self, **changes: Any) -> "TokenBundle":
-        """Return a copy with some fields changed, such as `bundle.replace(g=other.g)`; latents of a changed stream are left out.
+        """Return a copy with some fields changed, such as `bundle.replace(g=other.g)`; latents and margins of a changed stream are left out.
 
         Raises:
             TokenError: if the fields do not fit together.
             TypeError: if there is no field of that name.
         """
-        if self.latents is not None and "latents" not in changes:
-            changes["latents"] = {name: value for name, value in self.latents.items() if name not in changes}
+        for field, held in (("latents", self.latents), ("margins", self.margins)):
+            if held is not None and field not in changes:
+                changes[field] = {name: value for name, value in held.items() if name not in changes}
         return dataclasses.replace(self, **changes)
 
     def __eq__(self, other: object) -> bool:
@@ -139,7 +142,7 @@ class TokenBundle:
         return frames_for(self.num_samples, self.info.hop)
 
     def __getitem__(self, frames: slice) -> "TokenBundle":
-        """Return the bundle of some coarse frames, with the same `g`; latents are left out.
+        """Return the bundle of some coarse frames, with the same `g`; latents and margins are left out.
 
         Raises:
             TokenError: if `frames` is no slice, or has a step other than 1.
@@ -156,11 +159,11 @@ class TokenBundle:
             return tokens[first : first + frames_for(num_samples, hop)]
 
         p = None if self.p is None else cut(self.p, self.info.p.hop)
-        return dataclasses.replace(self, s=cut(self.s, self.info.s.hop), p=p, num_samples=num_samples, latents=None)
+        return dataclasses.replace(self, s=cut(self.s, self.info.s.hop), p=p, num_samples=num_samples, latents=None, margins=None)
 
     @classmethod
     def concat(cls, parts: Iterable["TokenBundle"]) -> "TokenBundle":
-        """Join consecutive pieces, such as those of a stream; `numerics` that differ are listed, latents are left out.
+        """Join consecutive pieces, such as those of a stream; `numerics` that differ are listed, latents and margins are left out.
 
         Args:
             parts: bundles of one tokenizer; only the last that is not empty may end inside a coarse frame; `p` in all or in none;

@@ -1,5 +1,7 @@
 """Arrays and tensors of any common type to waveforms: float32, one channel."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,14 +54,52 @@ def as_waveform(audio: object) -> Tensor:
     return wave
 
 
+def waveform_blocks(audio: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield what `as_waveform` returns of what `checked` returned, in blocks of `size` samples, the last one shorter.
+
+    Raises:
+        AudioError: while iterating: if it holds NaN or infinite samples.
+    """
+    for start in range(0, audio.shape[-1], size):
+        wave = to_mono(_scaled(audio[..., start : start + size]))
+        check_finite(wave, AudioError, "the waveform", start)
+        yield wave
+
+
+def regrouped(parts: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the samples of all parts in blocks of `size`, the last one shorter."""
+    held: list[Tensor] = []
+    for part in parts:
+        held.append(part)
+        if sum(map(len, held)) >= size:
+            *whole, rest = torch.cat(held).split(size)
+            yield from whole
+            held = [rest]
+    if sum(map(len, held)):
+        yield torch.cat(held)
+
+
 def as_float(audio: object) -> Tensor:
     """Return float32 `(samples,)` or `(channels, samples)` on the CPU, PCM scaled."""
+    return _scaled(checked(audio))
+
+
+def checked(audio: object) -> Tensor:
+    """Return an array or tensor as a tensor on the CPU, as it is, if it is of a type and shape that `as_waveform` takes.
+
+    Raises:
+        AudioError: if not.
+    """
     wave = _as_tensor(audio)
     _check_shape(wave)
+    if wave.dtype not in _PCM_SCALE and wave.dtype not in _FLOATS:
+        raise AudioError(f"expected samples of type {_ALLOWED}, got {wave.dtype}; convert them, floats to [-1, 1]")
+    return wave
+
+
+def _scaled(wave: Tensor) -> Tensor:
     if wave.dtype in _PCM_SCALE:
         return (wave.float() - (128 if wave.dtype == torch.uint8 else 0)) / _PCM_SCALE[wave.dtype]
-    if wave.dtype not in _FLOATS:
-        raise AudioError(f"expected samples of type {_ALLOWED}, got {wave.dtype}; convert them, floats to [-1, 1]")
     return wave.float()
 
 

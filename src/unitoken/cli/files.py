@@ -74,10 +74,7 @@ def decode(
             bundles = [load(item.source)[item.index] for item in batch]
             for item, bundle in zip(batch, bundles, strict=True):
                 _check_maker(item.source, bundle, tokenizer, ignore_fingerprint)
-            waveforms = tokenizer.decode([bundle.replace(**changes) for bundle in bundles], force=True)
-            for item, waveform in zip(batch, waveforms, strict=True):
-                _make_folder(item)
-                save_audio(item.target, waveform, tokenizer.sample_rate)
+            _write_decoded(tokenizer, batch, [bundle.replace(**changes) for bundle in bundles])
 
         return process
 
@@ -106,10 +103,7 @@ def convert(
         g = _voice(tokenizer, voice, ignore_fingerprint)
 
         def process(batch: Sequence[Item]) -> None:
-            bundles = [bundle.replace(g=g) for bundle in _encoded(tokenizer, batch)]
-            for item, waveform in zip(batch, tokenizer.decode(bundles), strict=True):
-                _make_folder(item)
-                save_audio(item.target, waveform, tokenizer.sample_rate)
+            _write_decoded(tokenizer, batch, [bundle.replace(g=g) for bundle in _encoded(tokenizer, batch)])
 
         return process
 
@@ -134,6 +128,14 @@ def _encoded(tokenizer: Tokenizer, batch: Sequence[Item]) -> list[TokenBundle]:
                 "what is there with load_audio and save_audio"
             )
     return bundles
+
+
+def _write_decoded(tokenizer: Tokenizer, batch: Sequence[Item], bundles: Sequence[TokenBundle]) -> None:
+    """Decode bundles whose maker was looked at, and save them; one by itself, which may be long, block by block."""
+    waveforms = [tokenizer.decode_blocks(bundles[0], force=True)] if len(bundles) == 1 else tokenizer.decode(bundles, force=True)
+    for item, waveform in zip(batch, waveforms, strict=True):
+        _make_folder(item)
+        save_audio(item.target, waveform, tokenizer.sample_rate)
 
 
 def _look_at_tokens(job: Job) -> list[Item]:

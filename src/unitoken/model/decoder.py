@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
+from ..nn.flow import Rows
 from ..nn.harmonic import harmonic_spectrum
 from ..nn.noise import noise_spectrum
 from ..nn.spectral import InverseSTFT
@@ -66,52 +67,53 @@ class Decoder(nn.Module):
         """Return the conditioning vector `(batch, condition_dim)` of global codewords `(batch, dim)`, or the learnt one for None."""
         return self.null_g.expand(batch, -1) if g is None else self.condition(g)
 
-    def local(self, s: Tensor, p: Tensor, mask: Tensor) -> Tensor:
+    def local(self, s: Tensor, p: Tensor, rows: Rows) -> Tensor:
         """Bring S and P to the decoder's rate and add them.
 
         Args:
             s: codewords, float32 `(batch, frames of S, dim)`.
-            p: codewords, float32 `(batch, frames of P, dim)`.
-            mask: float32 `(batch, frames, 1)` at the decoder's rate: one where there are tokens.
+            p: codewords, float32 `(batch, frames of P, dim)`, of the same samples; at least as many as S.
+            rows: where the decoder's frames of S stand.
 
         Returns:
-            float32 `(batch, frames, dim)`, zero where the mask is.
+            float32 `(batch, frames, dim)`, zero outside the clip.
         """
-        batch, frames, _ = mask.shape
-        fine_s = self.from_s(s).reshape(batch, -1, self.config.decoder.dim)[:, :frames]
-        fine_p = self.from_p(p).reshape(batch, -1, self.config.decoder.dim)[:, :frames]
-        return (fine_s + fine_p) * mask
+        fine = self.from_s(s).reshape(len(s), -1, self.config.decoder.dim)
+        return rows.cut(fine + self.from_p(p).reshape(len(s), -1, self.config.decoder.dim)[:, : fine.shape[1]])
 
-    def spectrum(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
-        """Return the spectrum, complex64 `(batch, frames * subframes, n_fft / 2 + 1)`, zero where the mask is.
+    def heads(self, local: Tensor, rows: Rows, condition: Tensor) -> Tensor:
+        """Run the blocks.
 
         Args:
             local: what `local` returned.
-            mask: float32 `(batch, frames, 1)`: one on the frames to compute, `EDGE` frames beyond the tokens' on each side included.
+            rows: where the frames to compute stand, `EDGE` frames beyond the tokens' on each side included.
             condition: float32 `(batch, condition_dim)`.
-            source: of the harmonics, of the subframes of the same frames.
+
+        Returns:
+            float32 `(batch, frames, subframes * 3 * bins)`: of each subframe log magnitude and angle of the free part, log magnitude of the filter.
         """
         x = local
         for index, block in enumerate(self.blocks):
-            x = block(x, mask, condition if index >= self.fused else None)
-        subframes = self.config.decoder.subframes
-        heads = self.head(self.norm(x, condition)).float().reshape(len(x), -1, 3 * self.bins)
-        free, angle, shape = heads.split(self.bins, -1)
-        mask = mask.repeat_interleave(subframes, 1) if subframes > 1 else mask
-        n_fft, level = self.config.decoder.n_fft, amplitude(free)
+            x = block(x, rows, condition if index >= self.fused else None)
+        return self.head(self.norm(x, condition)).float()
+
+    def spectrum(self, heads: Tensor, rows: Rows, source: Source) -> Tensor:
+        """Return the spectrum, complex64 `(batch, frames * subframes, n_fft / 2 + 1)`, zero outside the rows.
+
+        Args:
+            heads: what `heads` returned.
+            rows: where its frames stand; from here on a frame is a subframe.
+            source: of the harmonics, of the subframes of the same frames.
+        """
+        subframes, n_fft = self.config.decoder.subframes, self.config.decoder.n_fft
+        rows.split(subframes)
+        free, angle, shape = heads.reshape(len(heads), heads.shape[1] * subframes, 3 * self.bins).split(self.bins, -1)
+        level = amplitude(free)
         harmonics = harmonic_spectrum(source.f0, source.phase, n_fft, self.config.sample_rate) * (amplitude(shape) * source.voice.unsqueeze(-1))
         if self.noisy is None:
-            return (harmonics + torch.polar(level, angle)) * mask
+            return rows.cut(harmonics + torch.polar(level, angle))
         noise = noise_spectrum(source.start, level.shape[1], n_fft) * (level * self.noisy)
-        return (harmonics + torch.polar(level * (1 - self.noisy), angle) + noise) * mask
-
-    def forward(self, local: Tensor, mask: Tensor, condition: Tensor, source: Source) -> Tensor:
-        """Return the waveform of all but the first and last `EDGE` frames; frames where the mask is zero are silent.
-
-        Returns:
-            float32 `(batch, (frames - 2 * EDGE) * hop)`.
-        """
-        return self.waveform(self.spectrum(local, mask, condition, source))
+        return rows.cut(harmonics + torch.polar(level * (1 - self.noisy), angle) + noise)
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""
@@ -121,11 +123,19 @@ class Decoder(nn.Module):
         return wave[:, spare : wave.shape[1] - spare]
 
     @property
+    def block_future(self) -> int:
+        """Frames behind its own that a frame of the blocks depends on."""
+        return sum(block.conv.future for block in self.blocks)  # type: ignore[union-attr]
+
+    @property
+    def lag(self) -> int:
+        """Frames of tokens behind its own that must be there before a frame's spectrum is known."""
+        return max(self.block_future, self.pitch.context.future + (self.config.decoder.subframes > 1))
+
+    @property
     def context(self) -> Context:
         """Decoder frames that a sample's frames depend on, before and after, save for the phase: the blocks' and those that overlap."""
-        past = sum(block.conv.past for block in self.blocks)  # type: ignore[union-attr]
-        future = sum(block.conv.future for block in self.blocks)  # type: ignore[union-attr]
-        return Context(past + EDGE, future + EDGE)
+        return Context(sum(block.conv.past for block in self.blocks) + EDGE, self.block_future + EDGE)  # type: ignore[union-attr]
 
     @property
     def phase_context(self) -> Context:

@@ -1,11 +1,13 @@
 """Encoders: log-mel frames to latents at the token rate, with a bounded and known context."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ..config import EncoderConfig
 from ..nn.blocks import ConvNeXtBlock, Halve
+from ..nn.flow import Rows
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,9 @@ class Context:
     past: int
     future: int
 
-    def __sub__(self, other: "Context") -> "Context":
-        """Return what is left of it."""
-        return Context(self.past - other.past, self.future - other.future)
 
-
-NOTHING = Context(0, 0)
+Heard = Callable[[Rows, int], Tensor]
+"""Gives another input, `(batch, frames, channels)`, at so many frames that stand in some rows."""
 
 
 def spread_lookahead(blocks: int, kernel: int, lookahead: int | None) -> list[int]:
@@ -66,31 +65,30 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.dims[-1], eps=1e-6)
         self.out = nn.Linear(config.dims[-1], out) if out else None
 
-    def forward(self, features: Tensor, mask: Tensor, side: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, rows: Rows, side: Tensor | Heard | None = None) -> Tensor:
         """Encode frames.
 
         Args:
-            features: float32 `(batch, frames * stride, features)`, finite, anything where the mask is zero.
-            mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
-            side: float32 `(batch, frames, side)`, if the encoder has a side input.
+            features: float32 `(batch, frames * stride, features)`, finite, anything outside the clip.
+            rows: where they stand.
+            side: float32 `(batch, frames, side)`, or what gives it, if the encoder has a side input.
 
         Returns:
-            float32 `(batch, frames, out)`; values where the mask is zero mean nothing.
+            float32 `(batch, frames, out)`; values outside the clip mean nothing.
 
         Raises:
             ValueError: if a side input is given to an encoder without one, or none to an encoder with one.
         """
         if (side is None) != (self.side is None):
             raise ValueError("the encoder has no side input, but one came" if self.side is None else "the encoder has a side input, but none came")
-        x = self.stem(features) * mask.repeat_interleave(self.config.stride, dim=1)
+        x = rows.cut(self.stem(features))
         for index, stage in enumerate(self.stages):
-            fine = mask.repeat_interleave(self.config.stride >> index, dim=1)
             if index:
-                x = self.halves[index - 1](x, fine)
+                x = self.halves[index - 1](x, rows)
             for number, block in enumerate(stage):  # type: ignore[arg-type]
-                if self.side is not None and index == len(self.stages) - 1 and number == self.side_at:
-                    x = x + self.side(side) * fine
-                x = block(x, fine)
+                if self.side is not None and side is not None and index == len(self.stages) - 1 and number == self.side_at:
+                    x = x + rows.cut(self.side(side if isinstance(side, Tensor) else side(rows, x.shape[1])))
+                x = block(x, rows)
         x = self.norm(x)
         return x if self.out is None else self.out(x)
 
@@ -101,12 +99,22 @@ class Encoder(nn.Module):
         return Context(sum(block.conv.past for block in blocks), sum(block.conv.future for block in blocks))
 
     @property
+    def side_future(self) -> int:
+        """Front-end frames behind a token frame that must be there before the side input of that frame is asked for."""
+        return self._around(self.side_at).future
+
+    @property
     def context(self) -> Context:
         """Front-end frames that a token frame depends on, before and after the `stride` frames it spans."""
+        return self._around(self.config.blocks[-1])
+
+    def _around(self, last: int) -> Context:
+        """Return the context of a token frame before block number `last` of the last stage."""
         past = future = 0
-        for index in reversed(range(len(self.stages))):
-            past += sum(block.conv.past for block in self.stages[index])  # type: ignore[union-attr]
-            future += sum(block.conv.future for block in self.stages[index])  # type: ignore[union-attr]
+        for index, stage in reversed(list(enumerate(self.stages))):
+            blocks = list(stage)[: last if index == len(self.stages) - 1 else None]  # type: ignore[arg-type]
+            past += sum(block.conv.past for block in blocks)
+            future += sum(block.conv.future for block in blocks)
             if index:
                 past, future = 2 * past, 2 * future
         return Context(past, future)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
+from ..nn.codebook import full
+from ..nn.flow import Rows
 from ..nn.harmonic import LEAST_HZ, MOST_HZ, run_through, running_phase
 from .encoder import Context, spread_lookahead
 
@@ -37,23 +39,23 @@ class PitchPredictor(nn.Module):
         self.norm = AdaptiveNorm(self.dim, size.condition_dim)
         self.out = nn.Linear(self.dim, 2)
 
-    def forward(self, s: Tensor, p: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, s: Tensor, p: Tensor, rows: Rows, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Predict F0.
 
         Args:
-            s: codewords, float32 `(batch, frames of S, dim)`.
-            p: codewords, float32 `(batch, frames of P, dim)`, of the same samples.
-            mask: float32 `(batch, frames, 1)` at the decoder's rate: one where there are tokens.
-            condition: float32 `(batch, condition_dim)`.
+            s: codewords, `(batch, frames of S, dim)`, float32, or float64 if the module is.
+            p: codewords, `(batch, frames of P, dim)`, of the same samples; at least as many as S.
+            rows: where the decoder's frames of S stand.
+            condition: `(batch, condition_dim)`.
 
         Returns:
-            natural logarithm of F0 in Hz, and the logit of voice, float32 `(batch, frames)` each.
+            natural logarithm of F0 in Hz, and the logit of voice, `(batch, frames)` each.
         """
-        batch, frames, _ = mask.shape
-        x = (self.from_s(s).reshape(batch, -1, self.dim)[:, :frames] + self.from_p(p).reshape(batch, -1, self.dim)[:, :frames]) * mask
+        fine = self.from_s(s).reshape(len(s), -1, self.dim)
+        x = rows.cut(fine + self.from_p(p).reshape(len(s), -1, self.dim)[:, : fine.shape[1]])
         for block in self.blocks:
-            x = block(x, mask, condition)
-        out = self.out(self.norm(x, condition)).float()
+            x = block(x, rows, condition)
+        out = full(self.out(self.norm(x, condition)))
         return CENTRE + SPREAD * out[..., 0], out[..., 1]
 
     @property
@@ -78,25 +80,25 @@ class Source:
     phase: Tensor
     start: Tensor
 
-    def skip(self, frames: int) -> "Source":
-        """Return the source without its first frames."""
-        return Source(self.f0[:, frames:], self.voice[:, frames:], self.phase[:, frames:], self.start + frames)
+    def cut(self, begin: int, frames: int) -> "Source":
+        """Return so many frames of the source, from one on."""
+        span = slice(begin, begin + frames)
+        return Source(self.f0[:, span], self.voice[:, span], self.phase[:, span], self.start + begin)
 
 
-def make_source(config: CodecConfig, log_f0: Tensor, voice: Tensor, mask: Tensor, first: Tensor) -> Source:
+def make_source(config: CodecConfig, log_f0: Tensor, voice: Tensor, first: Tensor) -> Source:
     """Return the source of predicted, or known, F0 and voicing.
 
     Args:
         config: the codec's.
-        log_f0: float32 `(batch, frames)`, natural logarithm of Hz.
-        voice: float32 `(batch, frames)`, probability of voice.
-        mask: float32 `(batch, frames, 1)`: one where there are tokens; elsewhere there are no harmonics.
+        log_f0: `(batch, frames)`, natural logarithm of Hz.
+        voice: `(batch, frames)`, probability of voice, 0 where there are no tokens.
         first: int64 `(batch,)`, number of each row's first decoder frame in its clip.
     """
-    size, voice = config.decoder, voice * mask[..., 0]
+    size = config.decoder
     f0 = torch.exp(log_f0.clamp(math.log(LEAST_HZ), math.log(MOST_HZ)))
     phase = running_phase(f0, voice > 0.5, first, size.hop, config.sample_rate, size.phase_memory)
     if size.subframes > 1:
         f0, phase = run_through(f0, phase, voice > 0.5, size.hop, config.sample_rate, size.subframes)
         voice = voice.repeat_interleave(size.subframes, 1)
-    return Source(f0, voice, phase, first * size.subframes)
+    return Source(f0.float(), voice.float(), phase, first * size.subframes)

@@ -7,8 +7,9 @@ from torch.nn import functional as F
 from ..config import CodecConfig
 from ..encoder_config import TransformerConfig
 from ..errors import ConfigError
-from ..nn.attention import AttentionBlock, near, sinusoids
-from .encoder import NOTHING, Context, Encoder
+from ..nn.attention import AttentionBlock, sinusoids
+from ..nn.flow import Rows
+from .encoder import Context, Encoder
 
 POSITIONS = 1500
 """Whisper's positions, 20 ms each: 30 s."""
@@ -18,7 +19,7 @@ class TransformerEncoder(nn.Module):
     """Log-mel frames to latents at a quarter of their rate.
 
     Two convolutions halve the rate, the mean of each two frames halves it again, and attention goes on at the token rate. Positions begin
-    anywhere in training; else the windows of the canonical grid decide on them, which begin at the same frames of every clip.
+    anywhere in training; else they are counted from the clip's beginning, and begin anew every 30 s.
 
     Args:
         config: sizes.
@@ -36,52 +37,45 @@ class TransformerEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.dim)
         self.out = nn.Linear(config.dim, out)
 
-    def forward(self, features: Tensor, mask: Tensor, margin: Context = NOTHING, at: int = 0) -> Tensor:
+    def forward(self, features: Tensor, rows: Rows) -> Tensor:
         """Encode frames.
 
         Args:
-            features: float32 `(batch, frames * stride, mels)`, finite, anything where the mask is zero.
-            mask: float32 `(batch, frames, 1)` at the token rate, ones and zeros.
-            margin: frames at the ends that are there to be heard only: each block leaves out those that no later one will ask for.
-            at: position of the first frame; 0 in training, where positions begin anywhere.
+            features: float32 `(batch, frames * stride, mels)`, finite, anything outside the clip.
+            rows: where they stand.
 
         Returns:
-            float32 `(batch, frames - margin.past - margin.future, out)`; values where the mask is zero mean nothing.
+            float32 `(batch, frames, out)`; values outside the clip mean nothing.
 
         Raises:
-            ConfigError: if there are more frames than positions, 30 s.
+            ConfigError: in training, if there are more frames than positions, 30 s.
         """
-        batch, frames, _ = mask.shape
-        self.check_frames(at + frames)
-        fine = mask.repeat_interleave(self.config.stride, dim=1).transpose(1, 2)
-        x = F.gelu(self.first(features.transpose(1, 2) * fine)) * fine
-        x = F.gelu(self.second(x)).transpose(1, 2)
-        x = (x.reshape(batch, frames, 2, -1).mean(2) + self._positions(batch, frames, at)) * mask
-        allowed, gone = near(mask, self.config.reach), NOTHING
-        for left, block in zip(reversed(range(len(self.blocks))), self.blocks, strict=True):
-            heard = left * self.config.reach
-            leave = Context(max(0, margin.past - heard), max(0, margin.future - heard))
-            inner = slice(leave.past - gone.past, mask.shape[1] - leave.future + gone.future)
-            x = block(x, mask, allowed, inner)
-            mask, allowed, gone = mask[:, inner], allowed[:, :, inner, inner], leave
+        x = rows.extend(rows.cut(features), 1, 1)
+        x = rows.extend(rows.cut(F.gelu(self._convolved(x, self.first))), 1, 0, group=2)
+        rows.join(2)
+        x = rows.extend(F.gelu(self._convolved(x, self.second)), 0, 0, group=2)
+        rows.join(2)
+        x = x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2]).mean(2)
+        x = rows.cut(x + self.positions[self._numbers(rows, len(x), x.shape[1])])
+        for block in self.blocks:
+            x = block(x, rows, self.config.reach)
         return self.out(self.norm(x))
 
-    def check_frames(self, frames: int) -> None:
-        """Do nothing if a row of this many token frames has a position for each.
+    @staticmethod
+    def _convolved(x: Tensor, layer: nn.Conv1d) -> Tensor:
+        """Return a convolution of `(batch, frames, channels)` without padding."""
+        if not x.shape[1]:
+            return x.new_zeros(len(x), 0, layer.out_channels)
+        return F.conv1d(x.transpose(1, 2), layer.weight, layer.bias, layer.stride).transpose(1, 2)
 
-        Raises:
-            ConfigError: if not.
-        """
-        if frames > len(self.positions):
-            raise ConfigError(
-                f"a semantic transformer has {len(self.positions)} positions, a piece has {frames} frames; make it, or the grid's core, smaller"
-            )
-
-    def _positions(self, batch: int, frames: int, first: int) -> Tensor:
+    def _numbers(self, rows: Rows, batch: int, frames: int) -> Tensor:
+        """Return the positions of frames, int64 `(batch or 1, frames)`."""
+        count, device = len(self.positions), self.positions.device
         if not self.training:
-            return self.positions[first : first + frames]
-        at = torch.arange(frames, device=self.positions.device)
-        return self.positions[torch.randint(len(self.positions) - frames + 1, (batch, 1), device=at.device) + at]
+            return rows.numbers(frames, device) % count
+        if frames > count:
+            raise ConfigError(f"a semantic transformer has {count} positions, a crop has {frames} frames; make it shorter")
+        return torch.randint(count - frames + 1, (batch, 1), device=device) + torch.arange(frames, device=device)
 
     @property
     def context(self) -> Context:

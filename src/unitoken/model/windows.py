@@ -1,8 +1,7 @@
-"""The grid of canonical windows: how clips of any length become pieces of bounded length.
+"""How clips become pieces of bounded length.
 
-A clip is cut on a grid anchored at its first frame into windows of `core` frames, each computed by itself with the model's whole context on both
-sides. What a frame's value is then depends on the clip and the frame's number, never on what else is in the batch or where a chunk of a stream
-ended. Where windows are computed in batches of one shape, the last one of a clip is padded to a multiple of `quantum` frames.
+On a CPU a clip is computed block by block, each going on from the one before. On a GPU many windows run at once, each by itself with the model's
+context on both sides, in batches of one shape. What a frame's value is depends on the clip and the frame's number, never on how it was cut.
 """
 
 from collections import defaultdict
@@ -11,21 +10,25 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config import CodecConfig, GridConfig
 from ..units import frames_for
+
+CORE = 250
+"""Frames of the codec's hop in a block or a window: 10 s at 25 Hz."""
+QUANTUM = 50
+"""The last window of a clip has a multiple of so many frames; divides `CORE`."""
 
 
 def batch_size(device: torch.device) -> int:
-    """Return how many windows are computed at once on a device: on the CPU one, since more of them are no faster there."""
+    """Return how many windows are computed at once on a device; 1 where clips are computed block by block."""
     return 1 if device.type == "cpu" else 32
 
 
 @dataclass(frozen=True)
 class Window:
-    """One canonical piece of a clip, in frames.
+    """A piece of a clip, in frames of the codec's hop.
 
     Attributes:
-        start: number of the first core frame.
+        start: number of the first frame.
         core: the frames, made up to a multiple of the quantum; may reach beyond the clip's end.
         valid: how many of them the clip has.
     """
@@ -35,20 +38,19 @@ class Window:
     valid: int
 
 
-def windows(grid: GridConfig, frames: int) -> Iterator[Window]:
+def windows(frames: int) -> Iterator[Window]:
     """Yield the windows of a clip of `frames` frames, in order; none for an empty clip."""
-    for start in range(0, frames, grid.core):
-        valid = min(grid.core, frames - start)
-        yield Window(start, -(-valid // grid.quantum) * grid.quantum, valid)
+    for start in range(0, frames, CORE):
+        valid = min(CORE, frames - start)
+        yield Window(start, -(-valid // QUANTUM) * QUANTUM, valid)
 
 
-def batches(lengths: Sequence[int], config: CodecConfig, device: torch.device) -> Iterator[list[tuple[int, Window]]]:
-    """Yield the windows of clips of so many samples, as pairs of a clip's number and a window, in batches of one shape for a device."""
+def batches(lengths: Sequence[int], hop: int, size: int) -> Iterator[list[tuple[int, Window]]]:
+    """Yield the windows of clips of so many samples, as pairs of a clip's number and a window, in batches of one shape and at most so many."""
     shapes = defaultdict[int, list[tuple[int, Window]]](list)
     for clip, samples in enumerate(lengths):
-        for window in windows(config.grid, frames_for(samples, config.hop)):
+        for window in windows(frames_for(samples, hop)):
             shapes[window.core].append((clip, window))
-    size = batch_size(device)
     for members in shapes.values():
         for start in range(0, len(members), size):
             yield members[start : start + size]

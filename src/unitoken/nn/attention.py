@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .flow import Rows
+
 
 def sinusoids(positions: int, channels: int) -> Tensor:
     """Return sines, then cosines of positions at wavelengths from 2 pi to 20,000 pi (Vaswani et al., arXiv 1706.03762; in Whisper's order).
@@ -23,19 +25,21 @@ def sinusoids(positions: int, channels: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1).float()
 
 
-def near(mask: Tensor, reach: int) -> Tensor:
-    """Return which frames each frame may attend to: valid ones at most `reach` away, and always itself.
+def near(present: Tensor | None, frames: int, reach: int, device: torch.device) -> Tensor:
+    """Return which frames each frame may attend to: those in the clip at most `reach` away, and always itself.
 
     Args:
-        mask: float32 `(batch, frames, 1)`: one on valid frames.
+        present: bool `(batch or 1, reach + frames + reach)`: frames that there are in the clip; None for all.
+        frames: queries; so many frames more than these before and after are there to be attended to.
         reach: frames before and after.
+        device: of the result.
 
     Returns:
-        bool `(batch, 1, frames, frames)`, of queries and keys.
+        bool `(batch or 1, 1, frames, reach + frames + reach)`, of queries and keys.
     """
-    at = torch.arange(mask.shape[1], device=mask.device)
-    apart = (at[None] - at[:, None]).abs()
-    return (((mask[:, None, :, 0] > 0) & (apart <= reach)) | (apart == 0)).unsqueeze(1)
+    apart = torch.arange(-reach, frames + reach, device=device)[None] - torch.arange(frames, device=device)[:, None]
+    close = (apart.abs() <= reach)[None]
+    return (close if present is None else (close & present.unsqueeze(1)) | (apart == 0)).unsqueeze(1)
 
 
 class AttentionBlock(nn.Module):
@@ -57,20 +61,24 @@ class AttentionBlock(nn.Module):
         self.up = nn.Linear(channels, hidden)
         self.down = nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor, mask: Tensor, allowed: Tensor, inner: slice = slice(None)) -> Tensor:
-        """Return `(batch, frames, channels)`, of the inner frames if only these are wanted; zero where the mask is.
+    def forward(self, x: Tensor, rows: Rows, reach: int) -> Tensor:
+        """Return `(batch, frames, channels)`, zero outside the clip.
 
         Args:
             x: `(batch, frames, channels)`.
-            mask: float32 `(batch, frames, 1)`: one on valid frames.
-            allowed: what `near` returned.
-            inner: frames to compute; the others are attended to, and left out.
+            rows: where they stand.
+            reach: frames before and after its own that each attends to.
         """
-        query, key, value = self.query_key_value(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        wide = rows.extend(torch.cat([x, self.query_key_value(self.norm_attention(x))], -1), reach, reach)
+        frames, channels = wide.shape[1] - 2 * reach, x.shape[2]
+        if frames < 0:
+            return wide[..., :channels]
+        x, query = wide[:, reach : reach + frames].split([channels, channels, 2 * channels], -1)[:2]
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, *wide[..., 2 * channels :].chunk(2, -1)))
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        bias = torch.where(allowed[:, :, inner], 0.0, -math.inf).to(query.dtype).expand(-1, self.heads, -1, -1).flatten(0, 1)
-        query, key, value = query[:, :, inner].flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
-        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
-        heard = (scores.softmax(-1).to(value.dtype) @ value).unflatten(0, (len(x), self.heads))
-        x = x[:, inner] + self.joined(heard.transpose(1, 2).flatten(2))
-        return (x + self.down(F.gelu(self.up(self.norm(x))))) * mask[:, inner]
+        allowed = near(rows.present(frames, reach, reach, x.device), frames, reach, x.device)
+        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(len(x), self.heads, -1, -1).flatten(0, 1)
+        scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=query.shape[-1] ** -0.5)
+        heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (len(x), self.heads))
+        x = x + self.joined(heard.transpose(1, 2).flatten(2))
+        return rows.cut(x + self.down(F.gelu(self.up(self.norm(x)))))

@@ -1,12 +1,14 @@
 """Convolution blocks on `(batch, frames, channels)`, with the past and future context of each stated.
 
-Every block takes a mask, float32 `(batch, frames, 1)` of ones and zeros, and returns zeros where it is zero: what a block's neighbours
-see beyond the end of a clip is the zero padding that they would see at the end of a tensor, so padding never changes a valid frame.
+Every block takes the rows that its frames stand in (`nn.flow`) and returns zeros outside their clips: what a block's neighbours
+see beyond the end of a clip is the zeros that they would see at the end of a tensor, so padding never changes a frame of the clip.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .flow import Rows
 
 
 class DepthwiseConv(nn.Module):
@@ -26,10 +28,17 @@ class DepthwiseConv(nn.Module):
         nn.init.trunc_normal_(self.weight, std=kernel**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `(batch, frames, channels)` for the same; zeros are assumed beyond both ends."""
-        padded = F.pad(x, (0, 0, self.past, self.future))
+        """Return `(batch, frames, channels)` of `(batch, past + frames + future, channels)`."""
+        if not x.shape[1]:
+            return x
+        if x.dtype == torch.float64:  # has no kernel for groups but one call for each channel
+            return (x.unfold(1, self.past + 1 + self.future, 1) * self.weight[:, 0, 0]).sum(-1) + self.bias
         # As an image of height 1 in channels-last memory the tensor needs no copy, and the kernel is 10 times as fast as conv1d's.
-        return F.conv2d(padded.transpose(1, 2).unsqueeze(2), self.weight, self.bias, groups=len(self.bias)).squeeze(2).transpose(1, 2)
+        return F.conv2d(x.transpose(1, 2).unsqueeze(2), self.weight, self.bias, groups=len(self.bias)).squeeze(2).transpose(1, 2)
+
+    def inner(self, x: Tensor) -> Tensor:
+        """Return the frames of `(batch, past + frames + future, channels)` that `forward` gives."""
+        return x[:, self.past : x.shape[1] - self.future] if x.shape[1] else x
 
 
 class AdaptiveNorm(nn.Module):
@@ -80,11 +89,12 @@ class ConvNeXtBlock(nn.Module):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, mask: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return `(batch, frames, channels)`, zero where the mask is; `x` must be zero there too."""
-        y = self.norm(self.conv(x), condition)
+    def forward(self, x: Tensor, rows: Rows, condition: Tensor | None = None) -> Tensor:
+        """Return `(batch, frames, channels)`, zero outside the clip; `x` must be zero there too."""
+        wide = rows.extend(x, self.conv.past, self.conv.future)
+        y = self.norm(self.conv(wide), condition)
         y = self.down(F.gelu(self.up(y)))
-        return (x + y * self.scale) * mask
+        return rows.cut(self.conv.inner(wide) + y * self.scale)
 
 
 class Halve(nn.Module):
@@ -100,7 +110,9 @@ class Halve(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.proj = nn.Linear(2 * channels, out_channels)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return `(batch, frames / 2, out_channels)`; `mask` is the mask at the halved rate."""
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        """Return `(batch, frames / 2, out_channels)`, zero outside the clip."""
+        x = rows.extend(x, 0, 0, group=2)
+        rows.join(2)
         batch, frames, channels = x.shape
-        return self.proj(self.norm(x).view(batch, frames // 2, 2 * channels)) * mask
+        return rows.cut(self.proj(self.norm(x).reshape(batch, frames // 2, 2 * channels)))

@@ -1,6 +1,7 @@
 """One codebook: which codeword is nearest, and how far a latent is from changing it. In float32, or in float64 if that comes in."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,11 +12,32 @@ def full(latent: Tensor) -> Tensor:
     return latent if latent.dtype == torch.float64 else latent.float()
 
 
-def _scores(latent: Tensor, codebook: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class KnownBook:
+    """A codebook that stays as it is, and what is asked of it again and again.
+
+    Attributes:
+        codebook: `(size, dim)`.
+        squares: of the codewords' lengths, `(size,)`.
+        reach: of each codeword its length and the longest's, added, `(size,)`.
+    """
+
+    codebook: Tensor
+    squares: Tensor
+    reach: Tensor
+
+    @classmethod
+    def of(cls, codebook: Tensor) -> "KnownBook":
+        """Return what is known of a codebook."""
+        lengths = codebook.norm(dim=1)
+        return cls(codebook, (codebook**2).sum(1), lengths + lengths.max())
+
+
+def _scores(latent: Tensor, codebook: Tensor, squares: Tensor) -> Tensor:
     """Return the squared distances of latents `(..., dim)` to all codewords, less the latents' own squares, `(n, size)`."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c.
     with torch.autocast(latent.device.type if latent.device.type != "meta" else "cpu", enabled=False):
-        return torch.addmm((codebook**2).sum(1), full(latent).reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
+        return torch.addmm(squares, full(latent).reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
 
 
 def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
@@ -25,20 +47,19 @@ def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
         latent: float32 `(..., dim)`.
         codebook: float32 `(size, dim)`.
     """
-    return _scores(latent, codebook).argmin(1).view(latent.shape[:-1])
+    return _scores(latent, codebook, (codebook**2).sum(1)).argmin(1).view(latent.shape[:-1])
 
 
-def nearest_with_floor(latent: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_with_floor(latent: Tensor, book: KnownBook) -> tuple[Tensor, Tensor]:
     """Return `nearest`, and a length that `cell_margin` is not below, `(...)` each: with the two nearest codewords' distances only.
 
     Of equally near codewords it may be any, and the length is 0. No codeword is farther from the nearest one than the sum of its length and
     the longest codeword's.
     """
-    scores = _scores(latent, codebook)
+    scores = _scores(latent, book.codebook, book.squares)
     best, index = scores.min(1, keepdim=True)
     gap = scores.scatter_(1, index, math.inf).amin(1) - best[:, 0]
-    lengths = codebook.norm(dim=1)
-    floor = gap / (2 * (lengths[index[:, 0]] + lengths.max()))
+    floor = gap / (2 * book.reach[index[:, 0]])
     return index.view(latent.shape[:-1]), floor.view(latent.shape[:-1])
 
 
@@ -48,7 +69,7 @@ def cell_margin(latent: Tensor, codebook: Tensor, index: Tensor) -> Tensor:
     The border to codeword `k` is a plane, `(d_k^2 - d_index^2) / (2 |c_k - c_index|)` away.
     """
     chosen = index.reshape(-1, 1)
-    scores, apart = _scores(latent, codebook), torch.cdist(codebook[chosen[:, 0]], codebook)
+    scores, apart = _scores(latent, codebook, (codebook**2).sum(1)), torch.cdist(codebook[chosen[:, 0]], codebook)
     ways = torch.where(apart > 0, (scores - scores.gather(1, chosen)) / (2 * apart), 0.0)
     return ways.scatter(1, chosen, math.inf).amin(1).view(index.shape)
 

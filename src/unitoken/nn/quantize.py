@@ -4,13 +4,14 @@ These are the inference halves; what each needs to learn (averages, restarts, no
 """
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..config import QuantizerConfig
-from .codebook import cell_margin, full, length, nearest, nearest_with_floor
+from .codebook import KnownBook, cell_margin, full, length, nearest, nearest_with_floor
 
 
 class Quantizer(Protocol):
@@ -42,7 +43,11 @@ class Quantizer(Protocol):
         """
         ...
 
-    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def known_books(self) -> list[KnownBook]:
+        """Return what `assess` takes, of codebooks as they are now; nothing of those that are no tables."""
+        ...
+
+    def assess(self, latent: Tensor, books: Sequence[KnownBook]) -> tuple[Tensor, Tensor]:
         """Return the tokens that `quantize` returns, and what their `margins` are not below, `(..., codebooks)` each; at little more cost."""
         ...
 
@@ -86,9 +91,13 @@ class VectorQuantizer(nn.Module):
         """See `Quantizer.margins`."""
         return cell_margin(full(latent), self.codebook, tokens[..., 0]).unsqueeze(-1)
 
-    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def known_books(self) -> list[KnownBook]:
+        """See `Quantizer.known_books`."""
+        return [KnownBook.of(self.codebook)]
+
+    def assess(self, latent: Tensor, books: Sequence[KnownBook]) -> tuple[Tensor, Tensor]:
         """See `Quantizer.assess`."""
-        index, floor = nearest_with_floor(full(latent), self.codebook)
+        index, floor = nearest_with_floor(full(latent), books[0])
         return index.unsqueeze(-1), floor.unsqueeze(-1)
 
     @property
@@ -143,12 +152,16 @@ class ResidualQuantizer(nn.Module):
             rest = rest - codebook[tokens[..., level]]
         return torch.stack(margins, -1)
 
-    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def known_books(self) -> list[KnownBook]:
+        """See `Quantizer.known_books`."""
+        return [KnownBook.of(codebook) for codebook in self.codebook]
+
+    def assess(self, latent: Tensor, books: Sequence[KnownBook]) -> tuple[Tensor, Tensor]:
         """See `Quantizer.assess`."""
         rest, levels = full(latent), list[tuple[Tensor, Tensor]]()
-        for codebook in self.codebook:
-            levels.append(nearest_with_floor(rest, codebook))
-            rest = rest - codebook[levels[-1][0]]
+        for book in books:
+            levels.append(nearest_with_floor(rest, book))
+            rest = rest - book.codebook[levels[-1][0]]
         tokens, floors = zip(*levels, strict=True)
         return torch.stack(tokens, -1), torch.stack(floors, -1)
 
@@ -201,10 +214,14 @@ class GumbelQuantizer(nn.Module):
         groups = self.split(latent)
         return torch.stack([cell_margin(groups[..., i, :], self.codebook[i], tokens[..., i]) for i in range(self.config.num_codebooks)], -1)
 
-    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def known_books(self) -> list[KnownBook]:
+        """See `Quantizer.known_books`."""
+        return [KnownBook.of(codebook) for codebook in self.codebook]
+
+    def assess(self, latent: Tensor, books: Sequence[KnownBook]) -> tuple[Tensor, Tensor]:
         """See `Quantizer.assess`."""
         groups = self.split(latent)
-        tokens, floors = zip(*(nearest_with_floor(groups[..., i, :], self.codebook[i]) for i in range(self.config.num_codebooks)), strict=True)
+        tokens, floors = zip(*(nearest_with_floor(groups[..., i, :], book) for i, book in enumerate(books)), strict=True)
         return torch.stack(tokens, -1), torch.stack(floors, -1)
 
     @property
@@ -269,8 +286,13 @@ class FiniteScalarQuantizer(nn.Module):
             ways.append(torch.where(number == last, math.inf, (x - border).abs()))
         return torch.minimum(*ways).amin(-1)
 
-    def assess(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+    def known_books(self) -> list[KnownBook]:
+        """See `Quantizer.known_books`."""
+        return []
+
+    def assess(self, latent: Tensor, books: Sequence[KnownBook]) -> tuple[Tensor, Tensor]:
         """See `Quantizer.assess`: the margins themselves."""
+        del books
         tokens = self.quantize(latent)[0]
         return tokens, self.margins(latent, tokens)
 

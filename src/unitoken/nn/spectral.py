@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..config import FrontEndConfig
+from .flow import Rows
 
 
 def mel_triangles(mels: int, bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -58,23 +58,26 @@ class LogMel(nn.Module):
         self.window: Tensor
         self.filters: Tensor
 
-    def magnitudes(self, waveform: Tensor) -> Tensor:
+    def magnitudes(self, waveform: Tensor, rows: Rows | None = None) -> Tensor:
         """Return the STFT's magnitudes, float32 `(batch, frames, n_fft / 2 + 1)`; see `forward`."""
-        config = self.config
-        padded = F.pad(waveform, (self.reach, config.window - config.hop - self.reach))
-        pieces = padded.unfold(1, config.window, config.hop) * self.window
-        return torch.fft.rfft(pieces, config.n_fft).abs()
+        config, rows = self.config, Rows() if rows is None else rows
+        wide = rows.extend(waveform, self.reach, config.window - config.hop - self.reach, group=config.hop)
+        rows.join(config.hop)
+        if not wide.shape[1]:
+            return wide.new_zeros(len(wide), 0, config.n_fft // 2 + 1)
+        return torch.fft.rfft(wide.unfold(1, config.window, config.hop) * self.window, config.n_fft).abs()
 
-    def forward(self, waveform: Tensor) -> Tensor:
+    def forward(self, waveform: Tensor, rows: Rows | None = None) -> Tensor:
         """Return log10 of the mel magnitudes, shifted to about zero mean.
 
         Args:
-            waveform: float32 `(batch, samples)`, samples a multiple of the hop; zeros are assumed beyond both ends.
+            waveform: float32 `(batch, samples)`, samples a multiple of the hop.
+            rows: where they stand; None for whole rows, with zeros beyond both ends.
 
         Returns:
-            float32 `(batch, samples / hop, mels)`, at least `log10(floor) + 3`.
+            float32 `(batch, samples / hop, mels)`, at least `log10(floor) + 3`; of a run that is no whole row, as many frames as it has.
         """
-        return self.compress(self.magnitudes(waveform))
+        return self.compress(self.magnitudes(waveform, rows))
 
     def compress(self, magnitudes: Tensor) -> Tensor:
         """Return the log-mel `(batch, frames, mels)` of STFT magnitudes."""
@@ -106,7 +109,11 @@ class InverseSTFT(nn.Module):
         Returns:
             float32 `(batch, (frames - 4) * hop)`.
         """
-        return overlap_add(torch.fft.irfft(spectrum, self.n_fft) * self.window, self.hop)
+        return overlap_add(self.pieces(spectrum), self.hop)
+
+    def pieces(self, spectrum: Tensor) -> Tensor:
+        """Return what each frame adds to the waveform, float32 `(batch, frames, n_fft)`."""
+        return torch.fft.irfft(spectrum, self.n_fft) * self.window
 
 
 def overlap_add(pieces: Tensor, hop: int) -> Tensor:

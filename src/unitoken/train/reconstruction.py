@@ -11,6 +11,7 @@ from ..errors import TrainError
 from ..model.codec import Codec
 from ..model.decoder import EDGE
 from ..model.pitch import make_source
+from ..nn.flow import Rows
 from .augment import perturb
 from .batches import frame_mask
 from .examples import Example, ReconstructionSettings
@@ -65,7 +66,7 @@ class Reconstructor(nn.Module):
         mask_p = frame_mask(example.samples, samples // codec.config.hop_p, codec.config.hop_p)
         s = codec.quantizer_s.dequantize(example.tokens)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            latent_p = codec.residual(features, mask_p, s if codec.config.p_hears_s else None)
+            latent_p = codec.residual(features, Rows(mask_p), s if codec.config.p_hears_s else None)
         latent_g = self._latent_g(reference, example.reference_samples)
         p = self.trainer_p(latent_p.float(), mask_p)
         g = self.trainer_g(latent_g[:, None], torch.ones(batch, 1, 1, device=device))
@@ -106,7 +107,7 @@ class Reconstructor(nn.Module):
         """Compile the encoders that are trained and the decoder's blocks; names and values of weights stay as they are."""
         for encoder in (self.codec.residual, self.codec.global_encoder):
             encoder.compile()
-        setattr(self.codec.decoder, "spectrum", torch.compile(self.codec.decoder.spectrum))  # noqa: B010  (no attribute of the class is meant)
+        setattr(self.codec.decoder, "heads", torch.compile(self.codec.decoder.heads))  # noqa: B010  (no attribute of the class is meant)
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
         """Return the weighted sum of the losses."""
@@ -137,7 +138,7 @@ class Reconstructor(nn.Module):
         stride = codec.config.global_.encoder.stride
         mask = frame_mask(samples, features.shape[1] // stride, codec.config.front_end.hop * stride)
         with torch.autocast(features.device.type, torch.bfloat16, enabled=self.autocast):
-            frames = codec.global_encoder(features, mask)
+            frames = codec.global_encoder(features, Rows(mask))
         return codec.global_latent(codec.global_statistics(frames.float(), mask))
 
     def _swapped_g(self, example: Example, s: Tensor, p: Tensor, g: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -171,22 +172,22 @@ class Reconstructor(nn.Module):
 
         drop_p, drop_g, true_f0 = chance(self.settings.drop_p), chance(self.settings.drop_g), chance(self.settings.true_f0)
         mask = frame_mask(example.samples, example.clean.shape[1] // hop, hop)
-        wide = frame_mask(example.samples + 2 * EDGE * hop, mask.shape[1] + 2 * EDGE, hop)
+        rows, wide = Rows(mask), Rows(frame_mask(example.samples + 2 * EDGE * hop, mask.shape[1] + 2 * EDGE, hop))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
             rest = torch.where(drop_p.unsqueeze(-1), decoder.null_p, p)
-            local = decoder.local(s, rest, mask)
+            local = decoder.local(s, rest, rows)
             condition = torch.where(drop_g, decoder.conditioning(None, batch), decoder.conditioning(g, batch))
-            log_f0, voice = decoder.pitch(s, rest, mask, condition)
+            log_f0, voice = decoder.pitch(s, rest, rows, condition)
             loss = voiced_loss(voice, log_f0, example.pitch, mask[..., 0])
             known, true_f0 = torch.isfinite(example.pitch), true_f0 | drop_p
             log_f0 = torch.where(true_f0 & known, example.pitch.nan_to_num(), log_f0.detach())
             voice = torch.where(true_f0, known.float(), torch.sigmoid(voice.detach()))
-            log_f0, voice, inner = (F.pad(value, (EDGE, EDGE)) for value in (log_f0, voice, mask[..., 0]))
+            log_f0, voice = (F.pad(value, (EDGE, EDGE)) for value in (log_f0, voice * mask[..., 0]))
             first = torch.full((batch,), -EDGE, device=device)
-            source = make_source(codec.config, log_f0, voice, inner.unsqueeze(-1), first)
+            source = make_source(codec.config, log_f0, voice, first)
             if decoder.noisy is not None:  # never the same noise twice
                 source = replace(source, start=torch.randint(2**31, (batch,), generator=generator).to(device, non_blocking=True))
-            spectrum = decoder.spectrum(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition, source)
+            spectrum = decoder.spectrum(decoder.heads(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition), wide, source)
         return decoder.waveform(spectrum), loss
 
     def _energy(self, example: Example, p: Tensor, mask_p: Tensor) -> Tensor:

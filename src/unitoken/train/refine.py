@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..model.codec import Codec
 from ..nn.blocks import ConvNeXtBlock
+from ..nn.flow import Rows
 from ..nn.quantize import VectorQuantizer
 from .phones import PhoneHead, phone_loss
 from .quantizers import AveragingTrainer, Quantized
@@ -59,9 +60,10 @@ class Reader(nn.Module):
             codewords: float32 `(batch, frames, dim)`.
             mask: float32 `(batch, frames, 1)`: one on valid frames.
         """
-        x = self.stem(codewords) * mask
+        rows = Rows(mask)
+        x = rows.cut(self.stem(codewords))
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, rows)
         return self.out(self.norm(x)), self.alone(codewords)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..config import CodecConfig
 from ..errors import TrainError
 from ..model.transformer import semantic_encoder
+from ..nn.flow import Rows
 from ..nn.spectral import LogMel
 from . import parallel
 from .augment import Perturbation, perturb
@@ -61,7 +62,7 @@ class SemanticStudent(nn.Module):
 
     def forward(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return latents `(batch, frames, dim)` of STFT magnitudes."""
-        return self.semantic(self.front_end_s.compress(magnitudes), mask)
+        return self.semantic(self.front_end_s.compress(magnitudes), Rows(mask))
 
     def foretell(self, magnitudes: Tensor, mask: Tensor) -> Tensor:
         """Return what it says the teacher's features are: its latents."""

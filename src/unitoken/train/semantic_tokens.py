@@ -12,6 +12,7 @@ from ..errors import TrainError
 from ..files import replacing
 from ..model.codec import Codec
 from ..nn.codebook import nearest
+from ..nn.flow import Rows
 from ..units import frames_for
 from .batches import frame_mask, samples_of
 from .offsets import frame_offsets
@@ -35,7 +36,7 @@ def student_latents(student: SemanticStudent | Codec, waves: Tensor, samples: Te
     """
     hop = student.config.hop_s
     mask = frame_mask(samples, waves.shape[1] // hop, hop)
-    return student.semantic(student.front_end_s(waves), mask).float()
+    return student.semantic(student.front_end_s(waves), Rows(mask)).float()
 
 
 def pool_latents(

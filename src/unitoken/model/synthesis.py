@@ -1,0 +1,125 @@
+"""Rows of tokens to waveforms, run after run: F0 and phases in float64, the decoder's blocks, the inverse STFT."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..nn.flow import Flow
+from ..nn.spectral import overlap_add
+from .codec import Codec
+from .decoder import EDGE
+from .pitch import make_source
+
+Start = Literal["clip", "piece", "stream"]
+"""Where the first run begins: with its clip; anywhere, and what lacks context is left out; or with a stream, and as much comes out as goes in."""
+
+
+class Pitch64:
+    """The decoder's predictor of F0 and voicing in float64: phases add up over seconds, and must not follow the rounding of a layer.
+
+    Args:
+        codec: in eval mode.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        decoder = codec.decoder
+        self.pitch, self.condition = (copy.deepcopy(module).double() for module in (decoder.pitch, decoder.condition))
+        self.null_g = decoder.null_g.double()
+
+
+class Synthesis:
+    """Decodes rows of tokens with one voice each; rows of one run have one length.
+
+    Args:
+        codec: in eval mode.
+        exact: its predictor of F0.
+        g: int64 `(batch, num_g)`, or the vectors that they stand for, `(batch, dim)`; None for the learnt null condition.
+        batch: rows.
+        start: where the first run begins.
+    """
+
+    def __init__(self, codec: Codec, exact: Pitch64, g: Tensor | None, batch: int, start: Start = "clip") -> None:
+        self.codec, self.exact, self.start, self._started = codec, exact, start, False
+        if g is not None and not g.is_floating_point():
+            g = codec.quantizer_g.dequantize(g)
+        self.conditions = {
+            "f0": exact.null_g.expand(batch, -1) if g is None else exact.condition(g.double()),
+            "blocks": codec.decoder.conditioning(g, batch),
+        }
+        self.tails: Mapping[str, Sequence[Tensor]] = {}
+
+    def codewords(self, s: Tensor, p: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return what `push` takes of int64 tokens `(batch, frames, codebooks)`; without P its learnt null input."""
+        codec = self.codec
+        if p is not None:
+            return codec.quantizer_s.dequantize(s), codec.quantizer_p.dequantize(p)
+        frames = -(-s.shape[1] * codec.config.hop_s // codec.config.hop_p)
+        return codec.quantizer_s.dequantize(s), codec.decoder.null_p.expand(len(s), frames, -1)
+
+    def push(self, s: Tensor, p: Tensor, at: Sequence[int], lengths: Sequence[int], *, ends: bool = True, skip: int = 0) -> tuple[Tensor, int]:
+        """Decode the next tokens.
+
+        Args:
+            s: codewords `(batch, frames of S, dim)`, any outside the clips.
+            p: codewords `(batch, frames of P, dim)`, of the same samples.
+            at: the sample at which each row's tokens begin, a multiple of the codec's hop.
+            lengths: samples of each row's clip, made up to whole frames of the codec: where in the last one it ends is known at its end only.
+            ends: these are the last tokens of all rows.
+            skip: frames of S at the beginning of pieces that are there for the phase only.
+
+        Returns:
+            float32 `(batch, samples)` that are complete, and the number of the first row's first one; before and behind the clip too.
+        """
+        codec, decoder, size = self.codec, self.codec.decoder, self.codec.config.decoder
+        wider = [length + 2 * EDGE * size.hop for length in lengths]  # a clip with its edges, counted from the first edge
+        shifts, tails = [start - at[0] for start in at], dict(self.tails)
+        rows = self._flow("f0", at, lengths, size.hop, ends)
+        log_f0, voice = self.exact.pitch(s.double(), p.double(), rows, self.conditions["f0"])
+        spoken = rows.cut(torch.stack([log_f0, torch.sigmoid(voice)], -1))
+        spoken, begin = self._with_edges(spoken, rows.first, ends)
+        tails["f0"] = rows.kept
+        near, memory = int(size.subframes > 1), size.phase_memory  # with subframes, F0 runs from frame to frame
+        wait = decoder.lag - decoder.pitch.context.future - near
+        rows = self._flow("source", [begin * size.hop + shift for shift in shifts], wider, size.hop, ends)
+        spoken = rows.extend(spoken, memory + near, near + wait)
+        tails["source"], first = rows.kept, rows.first
+        frames = max(0, spoken.shape[1] - memory - 2 * near - wait)
+
+        blank = Flow([start + skip * codec.config.hop_s for start in at], lengths, hop=size.hop)
+        local = decoder.local(s[:, skip:], p[:, skip * codec.config.hop_s // codec.config.hop_p :], blank)
+        local, begin = self._with_edges(local, blank.first, ends)
+        rows = self._flow("blocks", [begin * size.hop + shift for shift in shifts], wider, size.hop, ends)
+        delay = decoder.lag - decoder.block_future
+        local = rows.extend(local, 0, delay)
+        heads = decoder.heads(local[:, : max(0, local.shape[1] - delay)], rows, self.conditions["blocks"])
+        tails["blocks"] = rows.kept
+        self._started, self.tails = True, tails
+
+        begin = max(first, rows.first)
+        count = min(first + frames, rows.first + heads.shape[1]) - begin
+        if count <= 0:
+            return heads.new_zeros(len(s), 0), 0
+        numbers = torch.tensor([first - memory - near - EDGE + shift // size.hop for shift in shifts], device=s.device)
+        spoken = spoken[:, : spoken.shape[1] - wait]
+        source = make_source(codec.config, spoken[..., 0], spoken[..., 1], numbers)
+        source = source.cut((begin - first + memory + near) * size.subframes, count * size.subframes)
+        starts = [begin * size.hop + shift for shift in shifts]
+        spectrum = decoder.spectrum(heads[:, begin - rows.first :][:, :count], Flow(starts, wider, hop=size.hop), source)
+        rows = self._flow("wave", starts, wider, size.stft_hop, False)
+        pieces = rows.extend(decoder.inverse.pieces(spectrum), EDGE, EDGE)
+        tails["wave"] = rows.kept
+        wave = overlap_add(pieces, rows.hop) if pieces.shape[1] else heads.new_zeros(len(s), 0)
+        return wave, rows.first * rows.hop - EDGE * size.hop
+
+    def _flow(self, part: str, at: Sequence[int], lengths: Sequence[int], hop: int, ends: bool) -> Flow:
+        begins = self.start == "clip" and part != "wave"  # there the edges are what stands before
+        return Flow(at, lengths, hop=hop, begins=begins, ends=ends and begins, tails=self.tails.get(part, ()), lagging=self.start == "stream")
+
+    def _with_edges(self, x: Tensor, first: int, ends: bool) -> tuple[Tensor, int]:
+        """Return frames with those of the clip's edges, and the number of the first of them, counted from the first edge."""
+        before, after = (EDGE if self.start == "clip" and there else 0 for there in (not self._started, ends))
+        edges = [x.new_zeros(len(x), frames, x.shape[2]) for frames in (before, after)]
+        return torch.cat([edges[0], x, edges[1]], 1), first + EDGE - before

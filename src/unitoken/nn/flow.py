@@ -1,0 +1,160 @@
+"""Where a run of frames lies in its clip, and what layers keep of the frames before: one set of layers for whole rows, pieces and streams.
+
+A layer that hears its neighbours asks for them with `extend`, works on what it gets without padding, and sets what lies outside the clip to zero
+with `cut`. What `extend` gives depends on where the frames are from:
+
+- `Rows`: whole rows. Zeros stand beyond both ends.
+- `Flow`: a run of a clip's frames. Where the run begins or ends with its clip, zeros stand there. Where it goes on from an earlier run, the frames
+  that a layer kept of that. Elsewhere nothing: then a layer returns fewer frames than it got, those that it could hear all of.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Rows:
+    """Whole rows of frames, such as a batch in training.
+
+    Args:
+        mask: float32 `(batch, frames, 1)` of ones and zeros: frames that belong to a clip, at the slowest rate that the rows will have; None for all.
+    """
+
+    def __init__(self, mask: Tensor | None = None) -> None:
+        self.mask = mask
+        self._finer = dict[int, Tensor]()
+
+    def extend(self, x: Tensor, past: int, future: int, group: int = 1) -> Tensor:
+        """Return frames with what is heard around them, `(batch, past + frames + future, ...)`.
+
+        Args:
+            x: `(batch, frames, ...)`.
+            past: frames before each one that are heard.
+            future: frames after it.
+            group: so many frames are joined: a whole number of groups is returned.
+        """
+        del group
+        return F.pad(x, (*(0, 0) * (x.ndim - 2), past, future)) if past or future else x
+
+    def present(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """Return which frames of what `extend` returned last there are in the clip, bool `(batch or 1, past + frames + future)`; None: all are."""
+        mask = self._at_rate(frames)
+        inside = torch.ones(1, frames, dtype=torch.bool, device=device) if mask is None else mask[..., 0] > 0
+        return F.pad(inside, (past, future))
+
+    def cut(self, x: Tensor) -> Tensor:
+        """Return `(batch, frames, ...)`, zero outside the clip."""
+        mask = self._at_rate(x.shape[1])
+        return x if mask is None else x * mask
+
+    def join(self, factor: int) -> None:
+        """From here on a frame is what so many were."""
+
+    def split(self, factor: int) -> None:
+        """From here on so many frames are what one was."""
+
+    def numbers(self, frames: int, device: torch.device) -> Tensor:
+        """Return the numbers of these frames in their clip, int64 `(batch or 1, frames)`."""
+        return torch.arange(frames, device=device)[None]
+
+    def _at_rate(self, frames: int) -> Tensor | None:
+        if self.mask is None or frames == self.mask.shape[1]:
+            return self.mask
+        factor = frames // self.mask.shape[1]
+        if factor not in self._finer:
+            self._finer[factor] = self.mask.repeat_interleave(factor, 1)
+        return self._finer[factor]
+
+
+class Flow(Rows):
+    """A run of frames of one clip, or of several clips, one a row, whose runs have one length.
+
+    Args:
+        at: the sample of its clip at which each row's run begins; it may lie before the clip, or behind its end. All are as far from a frame's
+            beginning.
+        lengths: samples of each row's clip.
+        hop: samples of a frame.
+        begins: a run that goes on from no earlier one begins where its clip does.
+        ends: it ends with its clip.
+        tails: what the layers kept of the earlier run (`kept`), in the order in which they ask.
+        lagging: a run that goes on from no earlier one begins so early that nothing of what is missing counts: it gives as many frames as it got.
+    """
+
+    def __init__(
+        self,
+        at: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        hop: int = 1,
+        begins: bool = True,
+        ends: bool = True,
+        tails: Sequence[Tensor] = (),
+        lagging: bool = False,
+    ) -> None:
+        super().__init__()
+        self.hop, self.begins, self.ends, self.lagging = hop, begins, ends, lagging
+        self.tails, self.kept, self._asked = tails, list[Tensor](), 0
+        self._at, self._moved = at, 0
+        self._bounds = [(-start, length - start) for start, length in zip(at, lengths, strict=True)]  # of the clips, from each run's beginning
+        self._surely = max(low for low, _ in self._bounds), min(high for _, high in self._bounds)
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame, of the first row."""
+        return (self._at[0] + self._moved) // self.hop
+
+    @property
+    def firsts(self) -> list[int]:
+        """Number of the first frame of each row."""
+        return [(at + self._moved) // self.hop for at in self._at]
+
+    def extend(self, x: Tensor, past: int, future: int, group: int = 1) -> Tensor:
+        """See `Rows.extend`; without a frame where not even one has all that is heard around it."""
+        held = self._held(x, past, future)
+        after = [x.new_zeros(len(x), future, *x.shape[2:])] if self.ends and future else []
+        wide = torch.cat([held, x, *after], 1) if held.shape[1] or after else x
+        self._moved += (past - held.shape[1]) * self.hop
+        spare = -self.first % group  # frames before the first whole group
+        self._moved += spare * self.hop
+        count = max(0, wide.shape[1] - past - future - spare) // group * group
+        if not self.ends:
+            self.kept.append(wide[:, spare + count :].clone())
+        return wide[:, spare : spare + count + past + future] if count else wide[:, :0]
+
+    def _held(self, x: Tensor, past: int, future: int) -> Tensor:
+        """Return what stands before a run."""
+        self._asked += 1
+        if self._asked <= len(self.tails):
+            return self.tails[self._asked - 1]
+        frames = past + future if self.lagging else past if self.begins else 0
+        return x.new_zeros(len(x), frames, *x.shape[2:])
+
+    def present(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """See `Rows.present`."""
+        return self._inside(self._moved - past * self.hop, past + frames + future, device)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """See `Rows.cut`."""
+        inside = self._inside(self._moved, x.shape[1], x.device)
+        return x if inside is None else x * inside.view(*inside.shape, *[1] * (x.ndim - 2))
+
+    def join(self, factor: int) -> None:
+        """See `Rows.join`."""
+        self.hop *= factor
+
+    def split(self, factor: int) -> None:
+        """See `Rows.split`."""
+        self.hop //= factor
+
+    def numbers(self, frames: int, device: torch.device) -> Tensor:
+        """See `Rows.numbers`."""
+        return torch.tensor(self.firsts, device=device).unsqueeze(1) + torch.arange(frames, device=device)
+
+    def _inside(self, moved: int, frames: int, device: torch.device) -> Tensor | None:
+        """Return which of so many frames, the first of which begins `moved` samples after the run, there are in the clip; None: all are."""
+        if self._surely[0] <= moved and moved + (frames - 1) * self.hop < self._surely[1]:
+            return None
+        at, bounds = torch.arange(frames, device=device) * self.hop + moved, torch.tensor(self._bounds, device=device)
+        return (at >= bounds[:, :1]) & (at < bounds[:, 1:])
