@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+from unittest import mock
 
 import torch
 
 from unitoken.config import CodecConfig, DecoderConfig, EncoderConfig, QuantizerConfig, SemanticConfig, StreamConfig
 from unitoken.encoder_config import FrontEndConfig, TransformerConfig
 from unitoken.hub import Stored
+from unitoken.model import windows
 from unitoken.model.codec import Codec
 from unitoken.nn.flow import Flow
 from unitoken.presets import preset
@@ -39,6 +41,12 @@ VARIANTS: dict[str, CodecConfig] = {
         semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24)), QuantizerConfig("vq", 16, 1, 64)),
         p_hears_s=1,
     ),
+    # the same with one frame of lookahead in all, and P without any
+    "causal": dataclasses.replace(
+        with_lookahead(0),
+        semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24), 1), QuantizerConfig("vq", 16, 1, 64)),
+        p_hears_s=2,
+    ),
     "p hears s": dataclasses.replace(TINY, p_hears_s=1),
     # P at 12.5 Hz from four stages, two RVQ codebooks for S
     "slow p": dataclasses.replace(
@@ -53,6 +61,15 @@ VARIANTS: dict[str, CodecConfig] = {
         residual=StreamConfig(EncoderConfig((16, 16), (1, 1), 3, 2), QuantizerConfig("fsq", 8, 2, 1000, (8, 5, 5, 5))),
     ),
 }
+
+
+TOGETHER = 1, 3
+"""How many windows are computed at once: one after another, each going on from the one before; or each by itself, as on a GPU."""
+
+
+def at_once(together, core=windows.CORE, quantum=windows.QUANTUM):
+    """Compute so many windows at once, of some size."""
+    return mock.patch.multiple(windows, batch_size=lambda device: together, CORE=core, QUANTUM=quantum)
 
 
 def clip(samples, seed=0):

@@ -1,15 +1,16 @@
 """Tokens that no rounding decides on: what is near the border of a cell is computed again in float64."""
 
+import functools
+
 import pytest
 import torch
 
-from models import TINY, VARIANTS, clip, codec
+from models import TINY, TOGETHER, VARIANTS, at_once, clip, codec
 from unitoken.model import windows
 from unitoken.model.encoding import ClipEncoder
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-TOGETHER = pytest.mark.parametrize("together", [1, 3])
-"""Windows that are computed at once: one after another, each going on from the one before, or each by itself."""
+WAYS = pytest.mark.parametrize("together", TOGETHER)
 COARSE = 2000
 """Bounds so many times as wide, and errors too, so that a few seconds hold many doubtful frames."""
 
@@ -18,8 +19,9 @@ def clips(config):
     return [clip(number * config.hop - 7, number) for number in (40, 1, 260, 90)]
 
 
+@functools.cache
 def exactly(config):
-    """Return what float64 says of every frame."""
+    """Return what float64 says of every frame. Do not change it."""
     encoder = ClipEncoder(codec(config))
     encoder.bounds = dict.fromkeys("spg", 1e9)
     return encoder, encoder.encode(clips(config))
@@ -52,17 +54,13 @@ def err():
         handle.remove()
 
 
-def at_once(monkeypatch, together):
-    monkeypatch.setattr(windows, "batch_size", lambda device: together)
-
-
 def differences(one, other):
     return [sum((x != y).sum().item() for x, y in zip(one[stream::3], other[stream::3], strict=True)) for stream in range(3)]
 
 
-@TOGETHER
+@WAYS
 @CONFIGS
-def test_errors_below_the_bound_change_no_token(config, together, monkeypatch, err):
+def test_errors_below_the_bound_change_no_token(config, together, err):
     encoder, encoded = exactly(config)
     expected = tokens(encoder, config, encoded)
     made = codec(config)
@@ -70,10 +68,10 @@ def test_errors_below_the_bound_change_no_token(config, together, monkeypatch, e
     encoder.bounds = {stream: COARSE * bound for stream, bound in encoder.bounds.items()}
     for stream, module in {"s": made.semantic, "p": made.residual, "g": made.global_out}.items():
         err(module, encoder.bounds[stream] / 2.01)
-    at_once(monkeypatch, together)
-    assert differences(tokens(encoder, config, encoder.encode(clips(config))), expected) == [0, 0, 0]
-    encoder.bounds = dict.fromkeys("spg", 0.0)  # what the same errors do to those who do not look
-    s, p, _ = differences(tokens(encoder, config, encoder.encode(clips(config))), expected)
+    with at_once(together):
+        assert differences(tokens(encoder, config, encoder.encode(clips(config))), expected) == [0, 0, 0]
+        encoder.bounds = dict.fromkeys("spg", 0.0)  # what the same errors do to those who do not look
+        s, p, _ = differences(tokens(encoder, config, encoder.encode(clips(config))), expected)
     assert s > 0
     assert p > 0
 
@@ -113,7 +111,7 @@ def test_what_is_within_the_bound_of_a_border_is_computed_again_and_nothing_else
     assert all(min(abs(frame - one) for one in doubtful) <= 16 for frame in heard)
 
 
-@TOGETHER
+@WAYS
 @CONFIGS
 def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again(config, together, monkeypatch, err):
     """Where a processor is less precise than the bound supposes, the first doubtful frame tells."""
@@ -122,7 +120,6 @@ def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again
     encoder = ClipEncoder(made)
     encoder.bounds = {stream: COARSE / 10 * bound for stream, bound in encoder.bounds.items()}
     err(made.semantic, 20 * encoder.bounds["s"])
-    at_once(monkeypatch, together)
     own = encoder.settle
 
     def settle(stream, latents, counts, again):
@@ -130,7 +127,8 @@ def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again
         return own(stream, latents, counts, again)
 
     monkeypatch.setattr(encoder, "settle", settle)
-    (found,) = encoder.encode([clips(config)[2]])
+    with at_once(together):
+        (found,) = encoder.encode([clips(config)[2]])
     stream, (count,) = settled[0]
     window = windows.CORE * config.hop // config.hop_s
     assert stream == "s"
@@ -140,7 +138,7 @@ def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again
     assert (encoder.encode([clips(config)[2]])[0].s[:count] != expected[2].s[:count]).any()
 
 
-@TOGETHER
+@WAYS
 @CONFIGS
 def test_a_frame_alone_is_what_the_whole_clip_says_of_it(config, together, monkeypatch):
     """The pieces that are computed again, each with its own context, cover the clip's ends and the windows' borders."""
@@ -157,8 +155,8 @@ def test_a_frame_alone_is_what_the_whole_clip_says_of_it(config, together, monke
         return own(stream, latents, counts, again)
 
     monkeypatch.setattr(encoder, "settle", each)
-    at_once(monkeypatch, together)
-    (found,) = encoder.encode([clips(config)[2]])
+    with at_once(together):
+        (found,) = encoder.encode([clips(config)[2]])
     assert [stream for stream, _ in seen] == (["s", "s", "p", "p"] if together > 1 else ["s", "p", "s", "p"])
     assert [sum(count for name, count in seen if name == stream) for stream in "sp"] == [len(expected[2].s), len(expected[2].p)]
     assert max(heard) < 0.25

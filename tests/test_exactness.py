@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-from unittest import mock
 
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from models import HOP, RATE, VARIANTS, clip, codec, tokenizer
+from models import HOP, RATE, TOGETHER, VARIANTS, at_once, clip, codec, tokenizer
 from unitoken.model import windows
 from unitoken.model.encoding import ClipEncoder
 from unitoken.model.reading import Reader
@@ -22,16 +21,11 @@ QUANTUM = windows.QUANTUM * HOP
 edges = st.sampled_from([0, 1, HOP, QUANTUM, 2 * QUANTUM]).flatmap(lambda edge: st.integers(max(0, edge - 2), edge + 2))
 lengths = edges | st.integers(0, 2 * QUANTUM) | st.just(WINDOW + 1)
 variants = st.sampled_from(sorted(VARIANTS))
-ways = st.sampled_from([1, 3])
-"""Windows that are computed at once: one after another, each going on from the one before, or each by itself, as on a GPU."""
+ways = st.sampled_from(TOGETHER)
 
 
 def clips_of(sizes):
     return [clip(samples, seed) for seed, samples in enumerate(sizes)]
-
-
-def at_once(together):
-    return mock.patch.object(windows, "batch_size", return_value=together)
 
 
 def equal(one, other):

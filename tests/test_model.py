@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import HOP, RATE, TINY, VARIANTS, clip, codec, latents, tokenizer
+from models import HOP, RATE, TINY, TOGETHER, VARIANTS, at_once, clip, codec, latents, tokenizer
 from unitoken.encoder_config import EncoderConfig, TransformerConfig
 from unitoken.errors import ConfigError
-from unitoken.model import windows
 from unitoken.model.codec import Codec
 from unitoken.model.decoding import ClipDecoder, Tokens
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
@@ -18,20 +17,12 @@ from unitoken.nn.flow import Flow, Rows
 from unitoken.presets import preset
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-TOGETHER = pytest.mark.parametrize("together", [1, 3])
-"""Windows that are computed at once: one after another, each going on from the one before, or each by itself."""
+WAYS = pytest.mark.parametrize("together", TOGETHER)
 STREAMS = {"s": "semantic", "p": "residual", "g": "global_encoder"}
 
 
 def encoded(made, waveform):
     return latents(made, waveform[None])
-
-
-def at_once(monkeypatch, together, core=windows.CORE, quantum=windows.QUANTUM):
-    """Compute so many windows at once, of some size."""
-    monkeypatch.setattr(windows, "batch_size", lambda device: together)
-    monkeypatch.setattr(windows, "CORE", core)
-    monkeypatch.setattr(windows, "QUANTUM", quantum)
 
 
 def reach(made, stream):
@@ -190,14 +181,14 @@ def test_what_lies_beyond_a_clip_in_its_row_does_not_reach_its_tokens(config):
         assert torch.equal(one[stream][:, :frames], other[stream][:, :frames])
 
 
-@TOGETHER
+@WAYS
 @CONFIGS
-def test_windows_give_what_one_pass_over_the_whole_clip_gives(config, together, monkeypatch):
+def test_windows_give_what_one_pass_over_the_whole_clip_gives(config, together):
     made = codec(config)
     x = clip(450 * config.hop)
     alone = encoded(made, x)
-    at_once(monkeypatch, together)
-    (pieced,) = ClipEncoder(made).encode([x], latents=True)
+    with at_once(together):
+        (pieced,) = ClipEncoder(made).encode([x], latents=True)
     torch.testing.assert_close(pieced.s_latent, alone["s"][0], rtol=0, atol=1e-5)
     torch.testing.assert_close(pieced.p_latent, alone["p"][0], rtol=0, atol=1e-5)
     pooled = made.pooling.pooled(made.global_statistics(alone["g"], torch.ones(1, alone["g"].shape[1], 1)))
@@ -227,16 +218,16 @@ def test_frames_that_are_heard_only_are_left_out_of_the_latents_and_change_none(
         torch.testing.assert_close(inner[:, own], whole[stream][:, first : first + inner.shape[1]][:, own], rtol=0, atol=1e-5)
 
 
-def test_a_transformer_counts_positions_from_the_beginning_of_a_clip_and_anew_every_30_s(monkeypatch):
+def test_a_transformer_counts_positions_from_the_beginning_of_a_clip_and_anew_every_30_s():
     """Whatever it is cut into."""
     made = codec(VARIANTS["transformer"])
     hop, past = made.config.hop_s, made.frames_heard("s").past
     x = clip(20 * hop)
     alone = encoded(made, x)["s"][0, past:]
-    at_once(monkeypatch, 1, 70, 70)
 
     def after(frames):
-        (found,) = ClipEncoder(made).encode([torch.cat([clip(frames * hop, 1), x])], latents=True)
+        with at_once(1, 70, 70):
+            (found,) = ClipEncoder(made).encode([torch.cat([clip(frames * hop, 1), x])], latents=True)
         return found.s_latent[frames + past :]
 
     torch.testing.assert_close(after(750), alone, rtol=0, atol=1e-5)
@@ -268,10 +259,10 @@ def one_pass(made, s, p, g, at, lengths):
     return synthesis.push(*synthesis.codewords(s, p), at, lengths)
 
 
-@TOGETHER
+@WAYS
 @pytest.mark.parametrize("missing", ["", "p", "g", "pg"])
 @CONFIGS
-def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, missing, together, monkeypatch):
+def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, missing, together):
     """The row of the one pass holds other tokens before and after the clip's: they must not count."""
     made, frames, around = codec(config), 110, 3
     s, p, g = tokens_of(config, frames + 2 * around)
@@ -281,8 +272,8 @@ def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, miss
     own_s, own_p = (
         None if tokens is None else tokens[0, start // hop : (start + samples) // hop] for tokens, hop in ((s, config.hop_s), (p, config.hop_p))
     )
-    at_once(monkeypatch, together, 50, 10)
-    (pieced,) = ClipDecoder(made).decode([Tokens(own_s, own_p, None if g is None else g[0], samples)])
+    with at_once(together, 50, 10):
+        (pieced,) = ClipDecoder(made).decode([Tokens(own_s, own_p, None if g is None else g[0], samples)])
     torch.testing.assert_close(pieced, row[0, -first : samples - first], rtol=0, atol=1e-5)
 
 
@@ -330,7 +321,7 @@ def test_the_decoder_sounds_as_far_beyond_its_tokens_as_frames_reach_that_overla
 
 
 @CONFIGS
-def test_windows_computed_together_have_the_results_of_windows_computed_alone(config, monkeypatch):
+def test_windows_computed_together_have_the_results_of_windows_computed_alone(config):
     """As on a GPU: several clips, null inputs and lengths in one batch."""
     made, frames = codec(config), (60, 260, 52, 90, 55)
     clips = [clip(number * config.hop - 5, number) for number in frames]
@@ -340,15 +331,16 @@ def test_windows_computed_together_have_the_results_of_windows_computed_alone(co
         s, p, g = (stream[0] for stream in tokens_of(config, number, number))
         tokens.append(Tokens(s, None if "p" in missing else p, None if "g" in missing else g, len(one)))
     alone, waveforms = ClipEncoder(made).encode(clips, latents=True), ClipDecoder(made).decode(tokens)
-    at_once(monkeypatch, 3)
-    for one, other in zip(ClipEncoder(made).encode(clips, latents=True), alone, strict=True):
+    with at_once(3):
+        encoded_together, decoded_together = ClipEncoder(made).encode(clips, latents=True), ClipDecoder(made).decode(tokens)
+    for one, other in zip(encoded_together, alone, strict=True):
         assert torch.equal(one.s, other.s)
         assert torch.equal(one.p, other.p)
         assert one.samples == other.samples
         torch.testing.assert_close(one.s_latent, other.s_latent, rtol=0, atol=1e-5)
         torch.testing.assert_close(one.p_latent, other.p_latent, rtol=0, atol=1e-5)
         torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-5)
-    for one, other in zip(ClipDecoder(made).decode(tokens), waveforms, strict=True):
+    for one, other in zip(decoded_together, waveforms, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
@@ -363,18 +355,19 @@ def in_one_piece(config):
     return clips, found, tokens, ClipDecoder(made).decode(tokens)
 
 
-@TOGETHER
+@WAYS
 @pytest.mark.parametrize(("core", "quantum"), [(1, 1), (7, 7), (50, 10), (250, 50)])
 @CONFIGS
-def test_windows_of_any_size_give_the_same_tokens_and_samples(config, core, quantum, together, monkeypatch):
+def test_windows_of_any_size_give_the_same_tokens_and_samples(config, core, quantum, together):
     made, (clips, found, tokens, waveforms) = codec(config), in_one_piece(config)
-    at_once(monkeypatch, together, core, quantum)
-    for one, other in zip(ClipEncoder(made).encode(clips), found, strict=True):
+    with at_once(together, core, quantum):
+        encoded_so, decoded_so = ClipEncoder(made).encode(clips), ClipDecoder(made).decode(tokens)
+    for one, other in zip(encoded_so, found, strict=True):
         assert torch.equal(one.s, other.s)
         assert torch.equal(one.p, other.p)
         torch.testing.assert_close(one.statistics.mean, other.statistics.mean, rtol=0, atol=1e-5)
         torch.testing.assert_close(one.statistics.weight, other.statistics.weight, rtol=1e-5, atol=0)
-    for one, other in zip(ClipDecoder(made).decode(tokens), waveforms, strict=True):
+    for one, other in zip(decoded_so, waveforms, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 

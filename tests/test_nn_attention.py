@@ -25,41 +25,42 @@ def test_a_frame_may_attend_to_frames_of_the_clip_near_it_and_to_itself():
         [0, 0, 0, 0, 1, 1, 0, 0],
         [0, 0, 0, 0, 0, 0, 1, 0],
     ]
-    assert near(present, 6, 1, present.device)[0, 0].int().tolist() == expected
-    everywhere = near(None, 6, 2, present.device)
-    assert everywhere.shape == (1, 1, 6, 10)
-    assert everywhere[0, 0].nonzero().tolist() == [[query, query + key] for query in range(6) for key in range(5)]
+    assert near(present, 6, 1, 1, present.device)[0, 0].int().tolist() == expected
+    everywhere = near(None, 6, 2, 1, present.device)
+    assert everywhere.shape == (1, 1, 6, 9)
+    assert everywhere[0, 0].nonzero().tolist() == [[query, query + key] for query in range(6) for key in range(4)]
 
 
+@pytest.mark.parametrize(("past", "future"), [(2, 2), (3, 0), (0, 1)])
 @pytest.mark.parametrize("heads", [1, 4])
-def test_a_block_hears_what_it_may_and_nothing_else(heads):
+def test_a_block_hears_what_it_may_and_nothing_else(heads, past, future):
     torch.manual_seed(0)
     block = AttentionBlock(8, heads, 12).eval()
     x = torch.randn(1, 9, 8)
     changed = x.clone()
     changed[0, 4] += torch.randn(8)
-    moved = (block(x, Rows(), 2) != block(changed, Rows(), 2))[0].any(-1)
-    assert moved.nonzero()[:, 0].tolist() == [2, 3, 4, 5, 6]
+    moved = (block(x, Rows(), past, future) != block(changed, Rows(), past, future))[0].any(-1)
+    assert moved.nonzero()[:, 0].tolist() == list(range(4 - future, 5 + past))
 
 
 def test_a_block_gives_zeros_outside_the_clip_and_hears_nothing_from_there():
     torch.manual_seed(0)
     block, mask = AttentionBlock(8, 2, 12).eval(), torch.tensor([[1, 1, 1, 0, 0.0]]).unsqueeze(-1)
     x = torch.randn(1, 5, 8)
-    out = block(x, Rows(mask), 9)
+    out = block(x, Rows(mask), 9, 9)
     assert not out[0, 3:].any()
     assert torch.isfinite(out).all()
     other = torch.cat([x[:, :3], torch.full((1, 2, 8), 100.0)], 1)
-    assert torch.equal(block(other, Rows(mask), 9), out)
-    torch.testing.assert_close(block(x[:, :3], Rows(), 9), out[:, :3])
+    assert torch.equal(block(other, Rows(mask), 9, 9), out)
+    torch.testing.assert_close(block(x[:, :3], Rows(), 9, 9), out[:, :3])
 
 
-@pytest.mark.parametrize(("begins", "ends", "inner"), [(False, False, slice(3, 17)), (True, False, slice(0, 17)), (False, True, slice(3, 20))])
+@pytest.mark.parametrize(("begins", "ends", "inner"), [(False, False, slice(3, 18)), (True, False, slice(0, 18)), (False, True, slice(3, 20))])
 def test_attention_computes_no_frame_that_hears_less_than_it_should(begins, ends, inner):
     torch.manual_seed(0)
     block, x = AttentionBlock(16, 2, 24), torch.randn(2, 20, 16)
     counts = list[int]()
     block.up.register_forward_hook(lambda _, __, out: counts.append(out.shape[1]))
-    kept = block(x, Flow([0, 0], [20, 20], begins=begins, ends=ends), 3)
-    torch.testing.assert_close(kept, block(x, Rows(), 3)[:, inner])
+    kept = block(x, Flow([0, 0], [20, 20], begins=begins, ends=ends), 3, 2)
+    torch.testing.assert_close(kept, block(x, Rows(), 3, 2)[:, inner])
     assert counts == [inner.stop - inner.start, 20]

@@ -16,7 +16,7 @@ from unitoken.nn.blocks import ConvNeXtBlock, Halve
 from unitoken.nn.flow import Flow, Rows
 from unitoken.nn.spectral import LogMel
 
-DIM, REACH = 6, 2
+DIM, ATTENDED = 6, (3, 1)
 FRONT = FrontEndConfig(window=13, n_fft=16, hop=4, mels=DIM)  # hears 4 samples before a frame's own and 5 behind them
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ class Positions(nn.Module):
 
 class Attention(AttentionBlock):
     def forward(self, x, rows):
-        return super().forward(x, rows, REACH)
+        return super().forward(x, rows, *ATTENDED)
 
 
 class Stack(nn.Module):
@@ -47,7 +47,7 @@ class Stack(nn.Module):
         self.hop, self.past, self.future = (FRONT.hop, 4, 5) if front else (1, 0, 0)
         self.asks = [(9, FRONT.hop)] if front else []  # of each layer: frames that it hears around one, and the group that it joins
         for part in parts:
-            past, future = {"halve": (0, 0), "attend": (REACH, REACH), "positions": (0, 0)}.get(part, part)
+            past, future = {"halve": (0, 0), "attend": ATTENDED, "positions": (0, 0)}.get(part, part)
             self.past, self.future = self.past + past * self.hop, self.future + future * self.hop
             self.hop *= 2 if part == "halve" else 1
             if part != "positions":

@@ -251,6 +251,10 @@ def test_what_a_margin_is_not_below_is_cheap_and_true(kind):
 def test_a_float64_latent_stays_one(kind):
     quantizer, latent = built(kind).double(), noise(50, 6).double()
     tokens, _ = quantizer.quantize(latent)
-    assert {quantizer.margins(latent, tokens).dtype, quantizer.assess(latent, quantizer.known_books())[1].dtype, quantizer.unquantized(latent).dtype} == {torch.float64}
+    assert {
+        quantizer.margins(latent, tokens).dtype,
+        quantizer.assess(latent, quantizer.known_books())[1].dtype,
+        quantizer.unquantized(latent).dtype,
+    } == {torch.float64}
     assert torch.equal(quantizer.assess(latent, quantizer.known_books())[0], tokens)
     assert torch.equal(built(kind).quantize(latent.float())[0], tokens)

@@ -93,6 +93,28 @@ def test_streams_of_a_batch_have_the_tokens_of_each_alone(variant, plans, slots)
         assert TokenBundle.concat(found) == tok.encode(one, sample_rate=RATE)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_frames_of_a_stream_that_are_computed_again_hear_what_they_heard_before(variant, monkeypatch):
+    """All of them here, in float64: samples and tokens must still be at hand that come long before a frame or behind it."""
+    tok, audio = tokenizer(VARIANTS[variant]), clip(150 * HOP + 9, 4)
+    errors, own = [], type(tok._encoder).settle
+
+    def watched(self, stream, latents, counts, again):
+        def compute(row, first, last):
+            exact = again(row, first, last)
+            errors.append((exact - latents[row, first:last]).norm(dim=-1).max().item())
+            return exact
+
+        return own(self, stream, latents, counts, compute)
+
+    monkeypatch.setattr(tok._encoder, "bounds", dict.fromkeys("spg", 1e9))
+    monkeypatch.setattr(type(tok._encoder), "settle", watched)
+    parts = streamed(tok, audio, [3 * HOP, HOP, 10 * HOP])
+    assert len(errors) > 20
+    assert max(errors) < 1e-4
+    assert TokenBundle.concat(parts) == tok.encode(audio, sample_rate=RATE)
+
+
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 def test_a_stream_at_another_rate_is_resampled_as_the_whole_is(rate):
     tok, audio = tokenizer(), clip(rate, 2)

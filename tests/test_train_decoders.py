@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from models import TOGETHER, at_once
 from trainset import TINY, make_codec
 from unitoken.config import DecoderConfig
 from unitoken.errors import ConfigError, TrainError
 from unitoken.hub import Stored
-from unitoken.model import windows
 from unitoken.model.pitch import Source
 from unitoken.nn.flow import Rows
 from unitoken.nn.noise import noise_spectrum
@@ -40,7 +40,7 @@ def make_bundles(codec, lengths):
 
 
 @pytest.mark.parametrize(("subframes", "hz"), [(2, None), (4, None), (2, 1000.0)])
-def test_windows_of_a_long_clip_join_without_a_seam(subframes, hz, monkeypatch):
+def test_windows_of_a_long_clip_join_without_a_seam(subframes, hz):
     """A clip longer than a window is what its parts are: in windows of half the size it sounds the same, up to rounding."""
     codec = audible(with_subframes(audible(make_codec()), subframes))
     codec = codec if hz is None else with_noise(codec, hz)
@@ -48,10 +48,9 @@ def test_windows_of_a_long_clip_join_without_a_seam(subframes, hz, monkeypatch):
     one = decode(codec, long)
     assert one.shape == (16000 * 11,)
     assert float(one.abs().max()) > 1e-3
-    monkeypatch.setattr(windows, "CORE", 100)
-    for together in (1, 3):
-        monkeypatch.setattr(windows, "batch_size", lambda device, together=together: together)
-        torch.testing.assert_close(decode(codec, long), one, rtol=0, atol=1e-5)
+    for together in TOGETHER:
+        with at_once(together, 100):
+            torch.testing.assert_close(decode(codec, long), one, rtol=0, atol=1e-5)
 
 
 def test_the_level_stays_when_a_decoder_is_cut():

@@ -64,7 +64,7 @@ def test_a_block_computes_what_whispers_layer_does(whisper, waves):
     x = torch.randn(1, 12, 24)
     out = layer(x, None)
     expected = out[0] if isinstance(out, tuple) else out
-    torch.testing.assert_close(block(x, Rows(), 12), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(block(x, Rows(), 12, 12), expected, rtol=0, atol=1e-5)
 
 
 def test_a_narrow_block_keeps_the_channels_that_do_most(whisper, waves):

@@ -1,9 +1,8 @@
-from unittest import mock
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import at_once
 from unitoken.model import windows
 from unitoken.model.windows import Window, batches
 from unitoken.units import frames_for
@@ -14,7 +13,7 @@ sizes = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda both: (both
 
 def cut(size, frames):
     """Return the windows of so many frames, with a core and a quantum."""
-    with mock.patch.multiple(windows, CORE=size[0], QUANTUM=size[1]):
+    with at_once(1, *size):
         return list(windows.windows(frames))
 
 
@@ -57,7 +56,7 @@ def test_a_window_never_grows_beyond_the_core(quantum):
 
 @given(sizes, st.lists(st.integers(0, 9000), max_size=5), st.integers(1, 50), st.integers(1, 4))
 def test_batches_hold_every_window_of_every_clip_once_and_are_of_one_shape(size, lengths, hop, most):
-    with mock.patch.multiple(windows, CORE=size[0], QUANTUM=size[1]):
+    with at_once(1, *size):
         made = list(batches(lengths, hop, most))
     assert all(1 <= len(batch) <= most for batch in made)
     assert all(len({window.core for _, window in batch}) == 1 for batch in made)

@@ -76,6 +76,8 @@ class TransformerConfig:
         heads: of each attention; they divide `dim`.
         hidden: inner channels of each block's feed-forward part, one number a block.
         reach: token frames before and after its own that each attention sees.
+        lookahead_frames: token frames of future context that the blocks may use in all, the first ones first; None means `reach` in each. The
+            first convolution (10 ms) and the front end's window (7.5 ms) reach into the future besides.
         front_end: its own front end, of the codec's hop; 25 ms and 80 bands as Whisper's.
     """
 
@@ -84,6 +86,7 @@ class TransformerConfig:
     hidden: tuple[int, ...] = (1344, 1216, 960, 448)
     reach: int = 12
     front_end: FrontEndConfig = field(default_factory=lambda: FrontEndConfig(400, 400, 160, 80))
+    lookahead_frames: int | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -91,6 +94,8 @@ class TransformerConfig:
             raise ConfigError(f"a transformer needs an even dim that its heads divide, got dim {self.dim} and {self.heads} heads")
         if not self.hidden or min(self.hidden) < 1 or self.reach < 0:
             raise ConfigError(f"a transformer needs at least one block, each with hidden >= 1, and reach >= 0, got {self}")
+        if self.lookahead_frames is not None and self.lookahead_frames < 0:
+            raise ConfigError(f"lookahead_frames must be 0 or more, or null, got {self.lookahead_frames}")
 
     @property
     def stride(self) -> int:

@@ -60,11 +60,13 @@ class ClipDecoder:
         config, device = self.codec.config, self.codec.device
         synthesis = Synthesis(self.codec, self.exact, None if clip.g is None else clip.g[None].to(device), 1)
         frames, length = frames_for(clip.samples, config.hop), whole_frames(config, clip.samples, with_p=clip.p is not None)
-        for start in range(0, frames, windows.CORE):
-            count = min(windows.CORE, frames - start)
+        start, end = -synthesis.lead, frames + synthesis.lead if frames else -synthesis.lead
+        while start < end:
+            count = windows.CORE if end - start > windows.CORE + 2 * synthesis.lead else end - start  # edges are no block of their own
             codewords = self._codewords(synthesis, [clip], [start], count)
-            wave, first = synthesis.push(*codewords, [start * config.hop], [length], ends=start + count >= frames)
-            yield wave[0, max(0, -first) : clip.samples - first].cpu()
+            wave, first = synthesis.push(*codewords, [start * config.hop], [length], ends=start + count >= end)
+            start += count
+            yield wave[0, max(0, -first) : max(0, clip.samples - first)].cpu()
 
     def _together(self, clips: Sequence[Tokens], size: int) -> list[Tensor]:
         """Decode windows of many clips at once."""

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..units import frames_for
-from .decoder import EDGE
 from .decoding import ClipDecoder, whole_frames
 from .slots import SlotTails, together
 from .stage import NO_END, Held
@@ -54,9 +53,9 @@ class StreamDecoder:
         """Begin a stream with global tokens, int64 `(num_g,)`, the vector that they stand for, or None."""
         config = self.codec.config
         s, p = (Held(torch.zeros(0, q.num_codebooks, dtype=torch.int64)) for q in (config.semantic.quantizer, config.residual.quantizer))
-        lead = frames_for(EDGE * config.decoder.hop, config.hop) * config.hop  # before the clip there is its edge
-        self.states[slot] = DecodeSlot(s, p if with_p else None, -lead, None, [])
-        for part, value in self._synthesis(None if g is None else g[None].to(self.codec.device), 1).conditions.items():
+        voice = self._synthesis(None if g is None else g[None].to(self.codec.device), 1)
+        self.states[slot] = DecodeSlot(s, p if with_p else None, -voice.lead * config.hop, None, [])
+        for part, value in voice.conditions.items():
             self._conditions[part][slot] = value[0]
             self._tails[part].clear(slot)
         for part in ("source", "wave"):

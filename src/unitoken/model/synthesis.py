@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..nn.flow import Flow
 from ..nn.spectral import overlap_add
+from ..units import frames_for
 from .codec import Codec
 from .decoder import EDGE
 from .pitch import make_source
@@ -42,7 +43,7 @@ class Synthesis:
     """
 
     def __init__(self, codec: Codec, exact: Pitch64, g: Tensor | None, batch: int, start: Start = "clip") -> None:
-        self.codec, self.exact, self.start, self._started = codec, exact, start, False
+        self.codec, self.exact, self.start = codec, exact, start
         if g is not None and not g.is_floating_point():
             g = codec.quantizer_g.dequantize(g)
         self.conditions = {
@@ -50,6 +51,11 @@ class Synthesis:
             "blocks": codec.decoder.conditioning(g, batch),
         }
         self.tails: Mapping[str, Sequence[Tensor]] = {}
+
+    @property
+    def lead(self) -> int:
+        """Frames of the codec's hop that hold the edge of a clip: frames that sound into it, and that it sounds into."""
+        return frames_for(EDGE * self.codec.config.decoder.hop, self.codec.config.hop)
 
     def codewords(self, s: Tensor, p: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what `push` takes of int64 tokens `(batch, frames, codebooks)`; without P its learnt null input."""
@@ -67,7 +73,7 @@ class Synthesis:
             p: codewords `(batch, frames of P, dim)`, of the same samples.
             at: the sample at which each row's tokens begin, a multiple of the codec's hop.
             lengths: samples of each row's clip, made up to whole frames of the codec: where in the last one it ends is known at its end only.
-            ends: these are the last tokens of all rows.
+            ends: these are the last tokens of all rows. The first and last ones of a clip, or a stream, are `lead` frames beyond it: its edges.
             skip: frames of S at the beginning of pieces that are there for the phase only.
 
         Returns:
@@ -79,24 +85,22 @@ class Synthesis:
         rows = self._flow("f0", at, lengths, size.hop, ends)
         log_f0, voice = self.exact.pitch(s.double(), p.double(), rows, self.conditions["f0"])
         spoken = rows.cut(torch.stack([log_f0, torch.sigmoid(voice)], -1))
-        spoken, begin = self._with_edges(spoken, rows.first, ends)
         tails["f0"] = rows.kept
         near, memory = int(size.subframes > 1), size.phase_memory  # with subframes, F0 runs from frame to frame
         wait = decoder.lag - decoder.pitch.context.future - near
-        rows = self._flow("source", [begin * size.hop + shift for shift in shifts], wider, size.hop, ends)
+        rows = self._flow("source", [(rows.first + EDGE) * size.hop + shift for shift in shifts], wider, size.hop, ends)
         spoken = rows.extend(spoken, memory + near, near + wait)
         tails["source"], first = rows.kept, rows.first
         frames = max(0, spoken.shape[1] - memory - 2 * near - wait)
 
         blank = Flow([start + skip * codec.config.hop_s for start in at], lengths, hop=size.hop)
         local = decoder.local(s[:, skip:], p[:, skip * codec.config.hop_s // codec.config.hop_p :], blank)
-        local, begin = self._with_edges(local, blank.first, ends)
-        rows = self._flow("blocks", [begin * size.hop + shift for shift in shifts], wider, size.hop, ends)
+        rows = self._flow("blocks", [(blank.first + EDGE) * size.hop + shift for shift in shifts], wider, size.hop, ends)
         delay = decoder.lag - decoder.block_future
         local = rows.extend(local, 0, delay)
         heads = decoder.heads(local[:, : max(0, local.shape[1] - delay)], rows, self.conditions["blocks"])
         tails["blocks"] = rows.kept
-        self._started, self.tails = True, tails
+        self.tails = tails
 
         begin = max(first, rows.first)
         count = min(first + frames, rows.first + heads.shape[1]) - begin
@@ -117,9 +121,3 @@ class Synthesis:
     def _flow(self, part: str, at: Sequence[int], lengths: Sequence[int], hop: int, ends: bool) -> Flow:
         begins = self.start == "clip" and part != "wave"  # there the edges are what stands before
         return Flow(at, lengths, hop=hop, begins=begins, ends=ends and begins, tails=self.tails.get(part, ()), lagging=self.start == "stream")
-
-    def _with_edges(self, x: Tensor, first: int, ends: bool) -> tuple[Tensor, int]:
-        """Return frames with those of the clip's edges, and the number of the first of them, counted from the first edge."""
-        before, after = (EDGE if self.start == "clip" and there else 0 for there in (not self._started, ends))
-        edges = [x.new_zeros(len(x), frames, x.shape[2]) for frames in (before, after)]
-        return torch.cat([edges[0], x, edges[1]], 1), first + EDGE - before

@@ -9,7 +9,7 @@ from ..encoder_config import TransformerConfig
 from ..errors import ConfigError
 from ..nn.attention import AttentionBlock, sinusoids
 from ..nn.flow import Rows
-from .encoder import Context, Encoder
+from .encoder import Context, Encoder, spread_lookahead
 
 POSITIONS = 1500
 """Whisper's positions, 20 ms each: 30 s."""
@@ -34,6 +34,7 @@ class TransformerEncoder(nn.Module):
         self.register_buffer("positions", sinusoids(POSITIONS, config.dim).view(-1, 2, config.dim).mean(1), persistent=False)
         self.positions: Tensor
         self.blocks = nn.ModuleList(AttentionBlock(config.dim, config.heads, hidden) for hidden in config.hidden)
+        self.futures = spread_lookahead(len(config.hidden), 2 * config.reach + 1, config.lookahead_frames)
         self.norm = nn.LayerNorm(config.dim)
         self.out = nn.Linear(config.dim, out)
 
@@ -57,8 +58,8 @@ class TransformerEncoder(nn.Module):
         rows.join(2)
         x = x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2]).mean(2)
         x = rows.cut(x + self.positions[self._numbers(rows, len(x), x.shape[1])])
-        for block in self.blocks:
-            x = block(x, rows, self.config.reach)
+        for block, future in zip(self.blocks, self.futures, strict=True):
+            x = block(x, rows, self.config.reach, future)
         return self.out(self.norm(x))
 
     @staticmethod
@@ -80,8 +81,8 @@ class TransformerEncoder(nn.Module):
     @property
     def context(self) -> Context:
         """Front-end frames that a token frame depends on, before and after the four that it spans."""
-        around = len(self.blocks) * self.config.reach * self.config.stride
-        return Context(around + 2, around + 1)
+        past, future = len(self.blocks) * self.config.reach, sum(self.futures)
+        return Context(past * self.config.stride + 2, future * self.config.stride + 1)
 
 
 def semantic_encoder(config: CodecConfig) -> Encoder | TransformerEncoder:

@@ -25,20 +25,21 @@ def sinusoids(positions: int, channels: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1).float()
 
 
-def near(present: Tensor | None, frames: int, reach: int, device: torch.device) -> Tensor:
-    """Return which frames each frame may attend to: those in the clip at most `reach` away, and always itself.
+def near(present: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:
+    """Return which frames each frame may attend to: those in the clip that are near, and always itself.
 
     Args:
-        present: bool `(batch or 1, reach + frames + reach)`: frames that there are in the clip; None for all.
+        present: bool `(batch or 1, past + frames + future)`: frames that there are in the clip; None for all.
         frames: queries; so many frames more than these before and after are there to be attended to.
-        reach: frames before and after.
+        past: frames before its own.
+        future: frames after it.
         device: of the result.
 
     Returns:
-        bool `(batch or 1, 1, frames, reach + frames + reach)`, of queries and keys.
+        bool `(batch or 1, 1, frames, past + frames + future)`, of queries and keys.
     """
-    apart = torch.arange(-reach, frames + reach, device=device)[None] - torch.arange(frames, device=device)[:, None]
-    close = (apart.abs() <= reach)[None]
+    apart = torch.arange(-past, frames + future, device=device)[None] - torch.arange(frames, device=device)[:, None]
+    close = ((apart >= -past) & (apart <= future))[None]
     return (close if present is None else (close & present.unsqueeze(1)) | (apart == 0)).unsqueeze(1)
 
 
@@ -61,22 +62,23 @@ class AttentionBlock(nn.Module):
         self.up = nn.Linear(channels, hidden)
         self.down = nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor, rows: Rows, reach: int) -> Tensor:
+    def forward(self, x: Tensor, rows: Rows, past: int, future: int) -> Tensor:
         """Return `(batch, frames, channels)`, zero outside the clip.
 
         Args:
             x: `(batch, frames, channels)`.
             rows: where they stand.
-            reach: frames before and after its own that each attends to.
+            past: frames before its own that each attends to.
+            future: frames after it.
         """
-        wide = rows.extend(torch.cat([x, self.query_key_value(self.norm_attention(x))], -1), reach, reach)
-        frames, channels = wide.shape[1] - 2 * reach, x.shape[2]
+        wide = rows.extend(torch.cat([x, self.query_key_value(self.norm_attention(x))], -1), past, future)
+        frames, channels = wide.shape[1] - past - future, x.shape[2]
         if frames < 0:
             return wide[..., :channels]
-        x, query = wide[:, reach : reach + frames].split([channels, channels, 2 * channels], -1)[:2]
+        x, query = wide[:, past : past + frames].split([channels, channels, 2 * channels], -1)[:2]
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, *wide[..., 2 * channels :].chunk(2, -1)))
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        allowed = near(rows.present(frames, reach, reach, x.device), frames, reach, x.device)
+        allowed = near(rows.present(frames, past, future, x.device), frames, past, future, x.device)
         bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(len(x), self.heads, -1, -1).flatten(0, 1)
         scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=query.shape[-1] ** -0.5)
         heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (len(x), self.heads))
