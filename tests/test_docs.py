@@ -17,19 +17,17 @@ import unitoken
 from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
 from unitoken.cli import app
 from unitoken.cli.train import app as train_app
-from unitoken.config import CodecConfig
 from unitoken.hub import save_stored
 from unitoken.model.codec import Codec
-from unitoken.model.windows import Window, windows
+from unitoken.model.windows import CORE
 from unitoken.presets import preset
-
-GRID = CodecConfig().grid
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "audio" / "CREDITS.md"]
 NOTE = (ROOT / "docs" / "design" / "0003-model-small.md").read_text(encoding="utf-8")
 EXACTNESS = (ROOT / "docs" / "design" / "0002-exactness.md").read_text(encoding="utf-8")
+STREAMS = (ROOT / "docs" / "streams.md").read_text(encoding="utf-8")
 CLIPS = ROOT / "examples" / "audio"
 
 
@@ -154,19 +152,31 @@ def test_the_model_note_prints_what_it_says():
     assert printed.getvalue() == blocks(NOTE, "text")[0]
 
 
-def test_the_exactness_note_states_the_grid_and_the_context():
+def test_the_exactness_note_states_the_blocks_and_the_context():
     with torch.device("meta"):
         codec = Codec(preset("small"))
     assert codec.config.name == hub.DEFAULT_MODEL
-    heard, decode = (codec.frames_heard(each) for each in (codec.semantic, codec.residual, codec.global_encoder)), codec.decode_context_frames
-    (s, _), (p, _), (g, _) = sides = [(context.past, context.future) for context in heard]
+    (s, _), (p, _), (g, _) = sides = [(heard.past, heard.future) for heard in map(codec.frames_heard, "spg")]
     assert all(past == future for past, future in sides)
     text = " ".join(EXACTNESS.split())
     assert f"`{hub.DEFAULT_MODEL}` {s} frames on both sides for S, {p} for P, {g} for G" in text
-    assert f"a window of `n` frames computes `n + {decode.past + decode.future}`" in text
-    assert f"a grid of {GRID.core} frames (10 s)" in text
-    assert f"steps of {GRID.quantum} frames" in text
-    assert list(windows(GRID, 50)) == [Window(0, 50, 50)]  # a clip of 2 s
+    assert f"blocks of {CORE} frames" in text
+    assert f"begin anew every {len(codec.semantic.positions)} frames (30 s)" in text
+
+
+def test_the_page_on_streams_runs_and_states_the_delays(folder):
+    names = {}
+    for block in blocks(STREAMS, "python"):
+        exec(compile(block, "streams", "exec"), names)  # noqa: S102 - the documents are ours
+    expected = names["tok"].decode(names["bundle"])
+    torch.testing.assert_close(torch.cat(names["pieces"]), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(load_audio("again.wav")[0], expected.clamp(-1, 1), rtol=0, atol=2e-5)
+    assert (names["voice_so_far"].shape, names["c"]) == ((2,), names["a"])
+    with torch.device("meta"):
+        codec = Codec(preset("small"))
+    ahead, lag = codec.receptive_field.future, codec.decoder.lag * codec.config.decoder.hop + 2 * codec.config.decoder.stft_hop
+    assert f"| `enc.lookahead_samples` | {ahead} ({round(ahead / 16)} ms) |" in STREAMS
+    assert f"| `dec.lag_samples` | {lag} ({round(lag / 16)} ms) |" in STREAMS
 
 
 def test_the_exactness_note_runs():

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+EQUAL = 1e-13
+"""Share of a squared length by which distances in float64 may differ and be equal all the same."""
+
+
 def full(latent: Tensor) -> Tensor:
     """Return a latent in float32, or as it is in float64."""
     return latent if latent.dtype == torch.float64 else latent.float()
@@ -41,13 +45,19 @@ def _scores(latent: Tensor, codebook: Tensor, squares: Tensor) -> Tensor:
 
 
 def nearest(latent: Tensor, codebook: Tensor) -> Tensor:
-    """Return the index of the nearest codeword, int64 `(...)`; of equally near ones the first.
+    """Return the index of the nearest codeword, int64 `(...)`; of equally near ones the first, in float32 as far as it can tell.
 
     Args:
         latent: float32 `(..., dim)`.
         codebook: float32 `(size, dim)`.
     """
-    return _scores(latent, codebook, (codebook**2).sum(1)).argmin(1).view(latent.shape[:-1])
+    scores = _scores(latent, codebook, (codebook**2).sum(1))
+    if scores.dtype != torch.float64:
+        return scores.argmin(1).view(latent.shape[:-1])
+    # Columns of a product may round differently, and a codeword may stand twice: what is as near as can be told is equally near.
+    best, numbers = scores.amin(1, keepdim=True), torch.arange(len(codebook), device=scores.device)
+    equal = scores <= best + EQUAL * (latent.reshape(len(scores), -1).square().sum(1, keepdim=True) + best.abs())
+    return torch.where(equal, numbers, len(codebook)).amin(1).view(latent.shape[:-1])
 
 
 def nearest_with_floor(latent: Tensor, book: KnownBook) -> tuple[Tensor, Tensor]:
