@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
+from machine import CLIP, print_machine
 
 import unitoken
 
@@ -43,12 +43,12 @@ def speech(clip, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clip", type=Path, default=Path("examples/audio/patience.flac"), help="speech that is repeated")
+    parser.add_argument("--clip", type=Path, default=CLIP, help="speech that is repeated")
     parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10, 60])
     parser.add_argument("--model", default="", help="a packaged model, a folder, or a Hub repository; default: the packaged one")
     args = parser.parse_args()
-    print(f"torch {torch.__version__}, unitoken-speech {unitoken.__version__}, CPU, 1 thread; loading the model alone: ", end="")
-    print(f"{peak('load', '', '', args.model):.0f} MiB\n")
+    print_machine(args.model or "packaged model", 1)
+    print(f"file to file; loading the model alone: {peak('load', '', '', args.model):.0f} MiB\n")
     print("| minutes of audio | encode, peak MiB | decode, peak MiB | encode, of the first | decode, of the first |\n|---:|---:|---:|---:|---:|")
     first = None
     for minutes in args.minutes:

@@ -1,41 +1,12 @@
 """Print how fast a model encodes and decodes, as a Markdown table, beside the speed of a plain matrix product on the same machine."""
 
 import argparse
-import platform
-import statistics
-import time
-from pathlib import Path
 
 import torch
+from machine import CLIP, median_seconds, print_machine
 
 import unitoken
 from unitoken.model import windows
-
-MATRIX = 1024
-CLIP = Path(__file__).parent.parent / "examples/audio/patience.flac"
-
-
-def cpu_name():
-    """Return the processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def median_seconds(work, repeat):
-    """Return the median wall time of `repeat` calls, after one that is not counted."""
-    times = []
-    for _ in range(repeat + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def matmul_gflops(repeat):
-    """Return the speed of a float32 product of two square matrices, in 10^9 operations a second."""
-    a, b = torch.randn(2, MATRIX, MATRIX, generator=torch.Generator().manual_seed(0))
-    return 2 * MATRIX**3 / median_seconds(lambda: a @ b, repeat) / 1e9
 
 
 def speech(tok, seconds, batch):
@@ -73,8 +44,8 @@ def main():
     torch.set_num_threads(args.threads)  # noqa: TID251 - a benchmark must say how many threads it used
     windows.CORE, windows.QUANTUM = args.core, min(args.core, windows.QUANTUM)
     tok = unitoken.Tokenizer.from_pretrained(args.model, device=args.device)
-    print(f"{cpu_name()}, {args.threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__}, float32;")
-    print(f"matrix product {MATRIX} x {MATRIX}: {matmul_gflops(args.repeat):.0f} GFLOP/s; median of {args.repeat} calls after a warm-up\n")
+    print_machine(tok.config.name, args.threads)
+    print(f"median of {args.repeat} calls after a warm-up; real speech, which is repeated\n")
     print("| model | device | block (frames) | clip (s) | clips in a call | encode (x real time) | decode (x real time) |")
     print("|---|---|---|---|---|---|---|")
     for seconds in args.seconds:

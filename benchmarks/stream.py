@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import torch
-from speed import cpu_name, matmul_gflops
+from machine import CLIP, print_machine
 
 import unitoken
 
@@ -52,7 +52,7 @@ def encode(tok, wave, streams, warm):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", help="a packaged model, a folder, or a Hub repository; default: the packaged one")
-    parser.add_argument("--clip", type=Path, default=Path("examples/audio/patience.flac"), help="speech that is repeated")
+    parser.add_argument("--clip", type=Path, default=CLIP, help="speech that is repeated")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--threads", type=int, default=1)
@@ -62,8 +62,8 @@ def main():
     wave = unitoken.load_audio(args.clip, sample_rate=tok.sample_rate)[0]
     wave = wave.repeat(-(-round(args.seconds * tok.sample_rate) // len(wave)))[: round(args.seconds * tok.sample_rate)]
     bundle, step, warm = tok.encode(wave, sample_rate=tok.sample_rate), tok.hop / tok.sample_rate, 75
-    print(f"{cpu_name()}, {args.threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__}, float32, {tok.config.name};")
-    print(f"matrix product 1024 x 1024: {matmul_gflops(5):.0f} GFLOP/s; {args.seconds:g} s of speech a stream, a step is {1000 * step:g} ms\n")
+    print_machine(tok.config.name, args.threads)
+    print(f"{args.seconds:g} s of speech a stream, a step is {1000 * step:g} ms\n")
     print("| | streams | delay (samples) | step, median (ms) | step, 99 % (ms) | x real time, all | each |\n|---|---:|---:|---:|---:|---:|---:|")
     for streams in args.streams:
         times, delay = encode(tok, wave, streams, warm)

@@ -1,6 +1,7 @@
 """Every example runs on a one-second clip with the tiny model, and does what it prints."""
 
 import dataclasses
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(tmp_path, monkeypatch, capsys):
 
     def call(script, *arguments):
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        monkeypatch.syspath_prepend(str((ROOT / script).parent))  # as Python does for a script
         runpy.run_path(str(ROOT / script), run_name="__main__")
         return capsys.readouterr().out.splitlines()
 
@@ -131,16 +133,36 @@ def _made(folder):
     return folder
 
 
+def table(lines):
+    """Return the cells of the table that ends a benchmark's output, without the line below its head."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1
+    return [rows[0], *rows[2:]]
+
+
 def test_speed_prints_a_table(run, model):
     threads = torch.get_num_threads()
-    arguments = ("--model", model, "--seconds", 0.5, "--batch", 1, 2, "--repeat", 1, "--threads", threads)
-    head, product, _, columns, _, *rows = run("benchmarks/speed.py", *arguments)
-    assert f"{threads} thread(s), torch {torch.__version__}, unitoken-speech " in head
-    assert product.startswith("matrix product 1024 x 1024: ")
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in (columns, *rows)]
-    assert [row[:5] for row in cells[1:]] == [["tiny", "cpu", "250", "0.5", "1"], ["tiny", "cpu", "250", "0.5", "2"]]
-    assert all(len(row) == len(cells[0]) == 7 for row in cells)
-    assert all(float(value) > 1 for row in cells[1:] for value in row[5:])
+    arguments = ("--model", model, "--seconds", 0.5, 1, "--batch", 1, 2, "--repeat", 1, "--threads", threads)
+    head, product, *lines = run("benchmarks/speed.py", *arguments)
+    assert re.match(rf"tiny on .+, {threads} thread\(s\), torch {re.escape(torch.__version__)}, unitoken-speech \S+ at \S+,$", head)
+    assert product.startswith("float32; matrix product 1024 x 1024: ")
+    _, *rows = table(lines)
+    assert [row[:5] for row in rows] == [["tiny", "cpu", "250", seconds, clips] for seconds in ("0.5", "1") for clips in "12"]
+    assert all(float(value) > 1 for row in rows for value in row[5:])
+
+
+def test_stream_prints_a_table(run, model):
+    threads = torch.get_num_threads()
+    lines = run("benchmarks/stream.py", "--model", model, "--seconds", 4, "--streams", 1, 2, "--threads", threads)
+    _, *rows = table(lines)
+    assert [row[:2] for row in rows] == [[work, streams] for work in ("encode", "decode") for streams in "12"]
+    assert all(float(row[3]) <= float(row[4]) for row in rows)
+
+
+def test_memory_prints_a_table(run, model):
+    _, *rows = table(run("benchmarks/memory.py", "--model", model, "--minutes", 0.05, 0.1, "--clip", AUDIO / "lady.flac"))
+    assert [row[0] for row in rows] == ["0.05", "0.1"]
+    assert all(0.5 < float(share) < 1.5 for row in rows for share in row[3:])
 
 
 def test_import_time_prints_a_table(run):

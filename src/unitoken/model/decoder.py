@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
 from ..nn.flow import Rows
-from ..nn.harmonic import harmonic_spectrum
+from ..nn.harmonic import harmonic_spectrum, polar
 from ..nn.noise import noise_spectrum
 from ..nn.spectral import InverseSTFT
 from .encoder import Context, spread_lookahead
@@ -111,9 +111,9 @@ class Decoder(nn.Module):
         level = amplitude(free)
         harmonics = harmonic_spectrum(source.f0, source.phase, n_fft, self.config.sample_rate) * (amplitude(shape) * source.voice.unsqueeze(-1))
         if self.noisy is None:
-            return rows.cut(harmonics + torch.polar(level, angle))
+            return rows.cut(harmonics + polar(level, angle))
         noise = noise_spectrum(source.start, level.shape[1], n_fft) * (level * self.noisy)
-        return rows.cut(harmonics + torch.polar(level * (1 - self.noisy), angle) + noise)
+        return rows.cut(harmonics + polar(level * (1 - self.noisy), angle) + noise)
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""

@@ -63,16 +63,21 @@ def run_through(f0: Tensor, phase: Tensor, voiced: Tensor, hop: int, sample_rate
     return (f0.unsqueeze(-1) + at.abs() * slope).float().flatten(1), ran.flatten(1)
 
 
+def polar(magnitude: Tensor, angle: Tensor) -> Tensor:
+    """Return complex numbers of magnitudes and angles (radians); on a CPU in less than half the time of `torch.polar`."""
+    return torch.complex(magnitude * torch.cos(angle), magnitude * torch.sin(angle))
+
+
 def hann_lobe(distance: Tensor) -> Tensor:
     """Return the main lobe of a Hann window's transform, 1 at its centre, 0 from 2 bins on.
 
     Args:
         distance: bins from the centre.
     """
-    square = distance**2
-    near = (1 - square).abs() < 1e-3  # sinc(x) / (1 - x^2) has the limit 1/2 at 1
-    lobe = torch.where(near, 0.5, torch.sinc(distance) / torch.where(near, 1.0, 1 - square))
-    return torch.where(distance.abs() < 2, lobe, 0.0)
+    below = 1 - distance**2
+    near = below.abs() < 1e-3  # sinc(x) / (1 - x^2) has the limit 1/2 at 1
+    lobe = torch.sinc(distance).div_(below.masked_fill_(near, 1.0)).masked_fill_(near, 0.5)  # large tensors: nothing new where it can be avoided
+    return lobe.masked_fill_(below <= -3, 0.0)
 
 
 def harmonic_spectrum(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -> Tensor:
@@ -91,9 +96,9 @@ def harmonic_spectrum(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float32, device=f0.device)
     spacing, pitch = sample_rate / n_fft, f0.unsqueeze(-1)
-    ratio = bins * spacing / pitch
-    number = ratio.round().clamp_min(1)
-    lobe = hann_lobe((ratio - number) * pitch / spacing) * (number * pitch < sample_rate / 2)
+    number = (bins * spacing / pitch).round_().clamp_min_(1)
+    hz = number * pitch
+    lobe = hann_lobe(bins - hz / spacing).masked_fill_(hz >= sample_rate / 2, 0.0)
     # Sample n_fft / 2 is the middle: half a turn for every odd bin.
-    angle = torch.remainder(number.double() * phase.unsqueeze(-1) + math.pi * (bins % 2), 2 * math.pi).float()
-    return torch.polar(lobe, angle)
+    turns = number.double().mul_((phase / (2 * math.pi)).unsqueeze(-1)).add_((bins % 2) / 2)
+    return polar(lobe, turns.frac_().float().mul_(2 * math.pi))

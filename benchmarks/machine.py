@@ -1,0 +1,50 @@
+"""What a benchmark ran on: the lines above its table."""
+
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+import torch
+
+import unitoken
+
+MATRIX = 1024
+ROOT = Path(__file__).parents[1]
+CLIP = ROOT / "examples/audio/patience.flac"
+
+
+def cpu_name():
+    """Return the processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit():
+    """Return the commit of the checkout, with a plus sign if it was changed since."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "no commit"
+
+
+def median_seconds(work, repeat):
+    """Return the median wall time of `repeat` calls, after one that is not counted."""
+    times = []
+    for _ in range(repeat + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def matmul_gflops(repeat=5):
+    """Return the speed of a float32 product of two square matrices, in 10^9 operations a second."""
+    a, b = torch.randn(2, MATRIX, MATRIX, generator=torch.Generator().manual_seed(0))
+    return 2 * MATRIX**3 / median_seconds(lambda: a @ b, repeat) / 1e9
+
+
+def print_machine(name, threads):
+    """Print what a benchmark of a model runs on."""
+    print(f"{name} on {cpu_name()}, {threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__} at {commit()},")
+    print(f"float32; matrix product {MATRIX} x {MATRIX}: {matmul_gflops():.0f} GFLOP/s")
