@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import functools
 
 import pytest
@@ -8,9 +10,11 @@ from models import HOP, RATE, TINY, TOGETHER, VARIANTS, at_once, clip, codec, la
 from unitoken.encoder_config import EncoderConfig, TransformerConfig
 from unitoken.errors import ConfigError
 from unitoken.model.codec import Codec
+from unitoken.model.decoder import EDGE
 from unitoken.model.decoding import ClipDecoder, Tokens
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
 from unitoken.model.encoding import ClipEncoder
+from unitoken.model.pitch import make_source
 from unitoken.model.synthesis import Pitch64, Synthesis
 from unitoken.model.transformer import TransformerEncoder
 from unitoken.nn.flow import Flow, Rows
@@ -275,6 +279,28 @@ def test_windows_decode_to_what_one_pass_over_all_tokens_decodes_to(config, miss
     with at_once(together, 50, 10):
         (pieced,) = ClipDecoder(made).decode([Tokens(own_s, own_p, None if g is None else g[0], samples)])
     torch.testing.assert_close(pieced, row[0, -first : samples - first], rtol=0, atol=1e-5)
+
+
+@CONFIGS
+def test_decoding_computes_what_training_does(config):
+    """Voiced all the time, for longer than phases are remembered, and with noise: both count their frames from the clip's first one."""
+    decoder = dataclasses.replace(config.decoder, phase_memory=30, noise_hz=2000.0)
+    made = copy.deepcopy(codec(dataclasses.replace(config, decoder=decoder)))
+    made.decoder.pitch.out.bias.data[1] += 20
+    size, samples = made.config.decoder, 50 * config.hop
+    s, p, g = tokens_of(config, 50)
+    rows, wide = Rows(torch.ones(1, samples // size.hop, 1)), Rows(torch.ones(1, samples // size.hop + 2 * EDGE, 1))
+    code_s, code_p = made.quantizer_s.dequantize(s), made.quantizer_p.dequantize(p)
+    condition = made.decoder.conditioning(made.quantizer_g.dequantize(g), 1)
+    log_f0, voice = made.decoder.pitch(code_s, code_p, rows, condition)
+    assert (voice > 3).all()
+    log_f0, voice = (F.pad(value, (EDGE, EDGE)) for value in (log_f0, torch.sigmoid(voice)))
+    source = make_source(made.config, log_f0, voice, torch.tensor([-EDGE]))
+    local = F.pad(made.decoder.local(code_s, code_p, rows), (0, 0, EDGE, EDGE))
+    expected = made.decoder.waveform(made.decoder.spectrum(made.decoder.heads(local, wide, condition), wide, source))
+    (found,) = ClipDecoder(made).decode([Tokens(s[0], p[0], g[0], samples)])
+    torch.testing.assert_close(found, expected[0], rtol=0, atol=1e-3)  # phases of float32 and float64
+    assert (found - expected[0].roll(1)).abs().max() > 0.01
 
 
 @CONFIGS
