@@ -41,10 +41,10 @@ VARIANTS: dict[str, CodecConfig] = {
         semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24)), QuantizerConfig("vq", 16, 1, 64)),
         p_hears_s=1,
     ),
-    # the same with one frame of lookahead in all, and P without any
+    # the same with one frame of lookahead in all, P without any, and positions that begin anew after two seconds
     "causal": dataclasses.replace(
         with_lookahead(0),
-        semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24), 1), QuantizerConfig("vq", 16, 1, 64)),
+        semantic=SemanticConfig(TransformerConfig(16, 2, (24, 32), 2, FrontEndConfig(400, 512, 160, 24), 1, 700), QuantizerConfig("vq", 16, 1, 64)),
         p_hears_s=2,
     ),
     "p hears s": dataclasses.replace(TINY, p_hears_s=1),

@@ -93,6 +93,8 @@ def test_configurations_are_frozen():
         ('{"semantic": {"encoder": {"dimms": 1}}}', "config.semantic.encoder has unknown keys ['dimms'] (known: ['blocks', 'dims', "),
         ('{"semantic": {"encoder": {"dim": 1}}}', "a transformer needs an even dim that its heads divide, got dim 1 and 6 heads"),
         ('{"semantic": {"encoder": {"hidden": []}}}', "a transformer needs at least one block"),
+        ('{"semantic": {"encoder": {"hidden": [8], "first_position": 750}}}', "first_position must be from 0 to 749, got 750"),
+        ('{"semantic": {"encoder": {"hidden": [8], "lookahead_frames": -1}}}', "lookahead_frames must be 0 or more, or null, got -1"),
         ('{"semantic": {"encoder": {"front_end": {"hop": 80}}}}', "both front ends need one hop, got 160 and 80 (semantic) samples"),
         ('{"residual": {"encoder": {"heads": 6}}}', "config.residual.encoder has unknown keys ['heads']"),
         ('{"sample_rate": "16000"}', "config.sample_rate must be int, got '16000'"),

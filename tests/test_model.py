@@ -397,6 +397,40 @@ def test_windows_of_any_size_give_the_same_tokens_and_samples(config, core, quan
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+def follow(decoder, log_f0, voiced):
+    """Make a decoder's F0 and voice what two rows say of each frame, whatever the tokens are; it waits for as many frames as the real one."""
+    context, factor = decoder.codec.decoder.pitch.context, decoder.codec.decoder.factor_s
+
+    def pitch(s, p, rows, condition):
+        wide = rows.extend(s.new_zeros(len(s), s.shape[1] * factor, 1), context.past, context.future)
+        at = rows.numbers(max(0, wide.shape[1] - context.past - context.future), s.device).clamp(0, len(voiced) - 1)
+        return log_f0[at], torch.where(voiced[at], 9.0, -9.0).double()
+
+    decoder.exact.pitch = pitch
+    return decoder
+
+
+@WAYS
+@pytest.mark.parametrize("core", [3, 50])
+@pytest.mark.parametrize("subframes", [1, 2])
+def test_phases_go_on_through_windows_of_any_size_however_long_a_voice_is(subframes, core, together):
+    """Voices of 1 to 25 frames: shorter than what a phase remembers, exactly as long, and longer."""
+    size = dataclasses.replace(TINY.decoder, n_fft=1280 // subframes, subframes=subframes)
+    made = codec(dataclasses.replace(TINY, decoder=size))
+    voiced = torch.cat([(torch.arange(length + 1) > 0) for length in range(1, 26)])
+    assert len(voiced) > 20 * size.phase_memory
+    log_f0 = 5 + 0.3 * torch.sin(torch.arange(len(voiced)).double())
+    frames = len(voiced) * size.hop // HOP
+    s, p, g = (stream[0] for stream in tokens_of(TINY, frames))
+    decoder, clips = follow(ClipDecoder(made), log_f0, voiced), [Tokens(s, p, g, frames * HOP)]
+    with at_once(1, frames):
+        (whole,) = decoder.decode(clips)
+    (silent,) = follow(ClipDecoder(made), log_f0, voiced & False).decode(clips)
+    assert (whole - silent).abs().max() > 0.05
+    with at_once(together, core, 1):
+        torch.testing.assert_close(decoder.decode(clips)[0], whole, rtol=0, atol=1e-5)
+
+
 def test_small_and_tiny_keep_their_size():
     assert sum(value.numel() for value in codec().state_dict().values()) < 250_000  # 1 MB of float32
     with torch.device("meta"):

@@ -67,6 +67,10 @@ class EncoderConfig:
         return 1 << (len(self.dims) - 1)
 
 
+POSITIONS = 750
+"""Of token frames, 40 ms each: the 30 s that Whisper knows. Then they begin anew."""
+
+
 @dataclass(frozen=True)
 class TransformerConfig:
     """A stem of two convolutions and blocks of attention to near frames, at the token rate: a Whisper encoder (arXiv 2212.04356) cut to size.
@@ -78,6 +82,7 @@ class TransformerConfig:
         reach: token frames before and after its own that each attention sees.
         lookahead_frames: token frames of future context that the blocks may use in all, the first ones first; None means `reach` in each. The
             first convolution (10 ms) and the front end's window (7.5 ms) reach into the future besides.
+        first_position: of a clip's first frame; in training, crops begin at any.
         front_end: its own front end, of the codec's hop; 25 ms and 80 bands as Whisper's.
     """
 
@@ -87,9 +92,12 @@ class TransformerConfig:
     reach: int = 12
     front_end: FrontEndConfig = field(default_factory=lambda: FrontEndConfig(400, 400, 160, 80))
     lookahead_frames: int | None = None
+    first_position: int = 0
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
+        if not 0 <= self.first_position < POSITIONS:
+            raise ConfigError(f"first_position must be from 0 to {POSITIONS - 1}, got {self.first_position}")
         if self.dim < 2 or self.dim % 2 or self.heads < 1 or self.dim % self.heads:
             raise ConfigError(f"a transformer needs an even dim that its heads divide, got dim {self.dim} and {self.heads} heads")
         if not self.hidden or min(self.hidden) < 1 or self.reach < 0:

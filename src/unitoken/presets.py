@@ -20,7 +20,7 @@ PRESETS: dict[str, CodecConfig] = {
     ),
     "small": CodecConfig(
         name="small-4",
-        semantic=SemanticConfig(TransformerConfig(hidden=(1248, 1120, 848, 368)), QuantizerConfig("vq", 128)),
+        semantic=SemanticConfig(TransformerConfig(hidden=(1248, 1120, 848, 368), first_position=55), QuantizerConfig("vq", 128)),
         residual=StreamConfig(EncoderConfig((128, 192, 256), (1, 2, 4)), QuantizerConfig("vq", 32)),
         global_=_global((128, 192, 192), (1, 2, 2)),
         decoder=DecoderConfig(dim=384, n_fft=640, subframes=2, noise_hz=3000.0),

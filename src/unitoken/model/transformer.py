@@ -5,14 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import CodecConfig
-from ..encoder_config import TransformerConfig
+from ..encoder_config import POSITIONS, TransformerConfig
 from ..errors import ConfigError
 from ..nn.attention import AttentionBlock, sinusoids
 from ..nn.flow import Rows
 from .encoder import Context, Encoder, spread_lookahead
-
-POSITIONS = 1500
-"""Whisper's positions, 20 ms each: 30 s."""
 
 
 class TransformerEncoder(nn.Module):
@@ -31,7 +28,7 @@ class TransformerEncoder(nn.Module):
         self.config = config
         self.first = nn.Conv1d(config.front_end.mels, config.dim, 3, padding=1)
         self.second = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
-        self.register_buffer("positions", sinusoids(POSITIONS, config.dim).view(-1, 2, config.dim).mean(1), persistent=False)
+        self.register_buffer("positions", sinusoids(2 * POSITIONS, config.dim).view(-1, 2, config.dim).mean(1), persistent=False)
         self.positions: Tensor
         self.blocks = nn.ModuleList(AttentionBlock(config.dim, config.heads, hidden) for hidden in config.hidden)
         self.futures = spread_lookahead(len(config.hidden), 2 * config.reach + 1, config.lookahead_frames)
@@ -73,7 +70,7 @@ class TransformerEncoder(nn.Module):
         """Return the positions of frames, int64 `(batch or 1, frames)`."""
         count, device = len(self.positions), self.positions.device
         if not self.training:
-            return rows.numbers(frames, device) % count
+            return (rows.numbers(frames, device) + self.config.first_position) % count
         if frames > count:
             raise ConfigError(f"a semantic transformer has {count} positions, a crop has {frames} frames; make it shorter")
         return torch.randint(count - frames + 1, (batch, 1), device=device) + torch.arange(frames, device=device)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-
 EQUAL = 1e-13
 """Share of a squared length by which distances in float64 may differ and be equal all the same."""
 
