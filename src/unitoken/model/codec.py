@@ -70,6 +70,13 @@ class Codec(nn.Module):
         """Return the pooled moments of global frames `(batch, frames, channels)` where the mask is one."""
         return self.pooling.statistics(frames, mask)
 
+    def moments(self, frames: Tensor) -> Statistics | None:
+        """Return the pooled moments, on the CPU, of global frames `(1, frames, channels)` that are all in the clip; None of no frames."""
+        if not frames.shape[1]:
+            return None
+        found = self.global_statistics(frames, torch.ones_like(frames[..., :1]))
+        return Statistics(found.weight.cpu(), found.mean.cpu(), found.moment.cpu())
+
     def global_latent(self, statistics: Statistics) -> Tensor:
         """Return the latent of the global tokens, float32 `(batch, dim)`."""
         return self.global_out(self.pooling.pooled(statistics))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..nn.pooling import Statistics
+from ..nn.pooling import Statistics, merged
 from ..units import frames_for
 from . import windows
 from .codec import Codec
@@ -73,10 +73,9 @@ class ClipEncoder(Settler):
 
     def _global_latent(self, codec: Codec, statistics: Sequence[Statistics | None]) -> Tensor:
         empty = torch.zeros(1, codec.config.global_.encoder.dims[-1], dtype=torch.float64)
-        merged = Statistics(empty, empty, empty)
-        for part in statistics:
-            merged = merged if part is None else merged.merge(part)
-        return codec.global_latent(Statistics(*(moment.to(codec.device) for moment in (merged.weight, merged.mean, merged.moment))))
+        nothing = Statistics(empty, empty, empty)
+        whole = merged([nothing, *statistics]) or nothing
+        return codec.global_latent(Statistics(*(moment.to(codec.device) for moment in (whole.weight, whole.mean, whole.moment))))
 
     def statistics(self, clip: Clip, codec: Codec | None = None) -> Statistics | None:
         """Return the moments of a clip's frames of G; None without a sample.
@@ -116,15 +115,20 @@ class ClipEncoder(Settler):
         planned = list(windows.batches(lengths, self.codec.config.hop, size))
         s, s_latent = self._in_windows("s", planned, waves, lengths, None)
         p, p_latent = self._in_windows("p", planned, waves, lengths, [Held(tokens) for tokens in s] if self.codec.config.p_hears_s else None)
-        parts: list[dict[int, Statistics]] = [{} for _ in clips]
+        parts: list[dict[int, Statistics | None]] = [{} for _ in clips]
         for batch, frames in self._windows("g", planned, waves, lengths):
             for row, (clip, window) in enumerate(batch):
                 fine = self.codec.config.hop // self.codec.hop_of("g")
                 count = min(window.valid * fine, frames_for(lengths[clip], self.codec.hop_of("g")) - window.start * fine)
-                found = self.codec.global_statistics(frames[row : row + 1, :count], torch.ones_like(frames[row : row + 1, :count, :1]))
-                parts[clip][window.start] = Statistics(found.weight.cpu(), found.mean.cpu(), found.moment.cpu())
+                parts[clip][window.start] = self.codec.moments(frames[row : row + 1, :count])
         return [
-            Encoded(s[clip], p[clip], lengths[clip], _merged(parts[clip]), *((s_latent[clip], p_latent[clip]) if latents else ()))
+            Encoded(
+                s[clip],
+                p[clip],
+                lengths[clip],
+                merged(parts[clip][start] for start in sorted(parts[clip])),
+                *((s_latent[clip], p_latent[clip]) if latents else ()),
+            )
             for clip in range(len(clips))
         ]
 
@@ -185,10 +189,3 @@ def _with_end(pieces: Iterable[Tensor]) -> Iterator[tuple[Tensor, bool]]:
             yield held, False
         held = piece
     yield torch.zeros(0, dtype=torch.float32) if held is None else held, True
-
-
-def _merged(parts: dict[int, Statistics]) -> Statistics | None:
-    merged = None
-    for start in sorted(parts):
-        merged = parts[start] if merged is None else merged.merge(parts[start])
-    return merged

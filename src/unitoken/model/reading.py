@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..nn.flow import Rows
-from ..nn.pooling import Statistics
+from ..nn.pooling import Statistics, merged
 from .codec import Codec
 from .encoder import Heard
-from .settling import Settler, piece_latents
+from .settling import Again, Settler, piece_latents
 from .stage import NO_END, Held, Stage
 
 Taken = Callable[[str, Tensor, Tensor], None]
@@ -26,6 +26,26 @@ def codewords_at(codec: Codec, tokens: Sequence[Held]) -> Heard:
         return codec.quantizer_s.dequantize(at_hand.to(codec.device))
 
     return heard
+
+
+def computed_again(settler: Settler, stream: str, wave: Held, s: Held, begin: int, total: int | None) -> Again:
+    """Return what computes frames of one clip again.
+
+    Args:
+        settler: has the twin that does.
+        stream: `s` or `p`.
+        wave: the clip's samples that are at hand.
+        s: its tokens of S that are at hand.
+        begin: number of the frame that is counted as the first.
+        total: samples of the clip, if that is known.
+    """
+
+    def again(_: int, first: int, last: int) -> Tensor:
+        twin = settler.twin
+        heard = codewords_at(twin, [s]) if stream == "p" and twin.config.p_hears_s else None
+        return piece_latents(twin, stream, [wave], [begin + first], last - first, [NO_END if total is None else total], heard)[0]
+
+    return again
 
 
 def front_end(codec: Codec) -> Stage:
@@ -56,10 +76,7 @@ class VoiceReader:
         """Take samples `(1, samples)`; return the features that are complete, `(1, frames, mels)`. See `Stage.push`."""
         features = self._front_end.push(waveform, samples)[0][None]
         frames = self._encoder.push(features, samples)[0][None]
-        if frames.shape[1]:
-            found = self.codec.global_statistics(frames, torch.ones_like(frames[..., :1]))
-            part = Statistics(*(moment.cpu() for moment in (found.weight, found.mean, found.moment)))
-            self.statistics = part if self.statistics is None else self.statistics.merge(part)
+        self.statistics = merged([self.statistics, self.codec.moments(frames)])
         return features
 
 
@@ -69,18 +86,16 @@ class Reader:
     Args:
         settler: decides on tokens.
         take: gets tokens and latents as soon as they are known.
-        exact_voice: compute G in float64 at once: for a clip that cannot be heard again.
     """
 
-    def __init__(self, settler: Settler, take: Taken, *, exact_voice: bool = False) -> None:
+    def __init__(self, settler: Settler, take: Taken) -> None:
         self.settler, self.codec, self._take = settler, settler.codec, take
         codec = self.codec
         self.samples = 0
         self._wave = Held(torch.zeros(0, dtype=torch.float32))
         self._tokens = Held(torch.zeros(0, codec.config.semantic.quantizer.num_codebooks, dtype=torch.int64))
         self._features = codec.own(torch.zeros(1, 0, codec.config.front_end.mels))  # that P has not heard
-        self._voice = VoiceReader(settler.twin if exact_voice else codec)
-        self._front_end = front_end(codec) if exact_voice else None
+        self._voice = VoiceReader(codec)
         self._semantic = Stage(lambda x, flow: codec.semantic(codec.front_end_s(x, flow), flow), 1, codec.hop_of("s"), codec.hop_of("s"))
         heard = codewords_at(codec, [self._tokens]) if codec.config.p_hears_s else None
         self._residual = Stage(lambda x, flow: codec.residual(x, flow, heard), codec.config.front_end.hop, codec.hop_of("p"), codec.hop_of("p"))
@@ -95,8 +110,7 @@ class Reader:
         x = as_row(self.codec, samples, total)
         latents, first = self._semantic.push(x, total)
         self._tokens.append(self._settled("s", latents, first, total))
-        features = self._voice.push(self._voice.codec.own(x), total)
-        self._features = torch.cat([self._features, features if self._front_end is None else self._front_end.push(x, total)[0][None]], 1)
+        self._features = torch.cat([self._features, self._voice.push(x, total)], 1)
         latents, first = self._residual.push(self._for_p(ends), total)
         self._settled("p", latents, first, total)
         self._forget(first + len(latents))
@@ -117,12 +131,7 @@ class Reader:
 
     def _settled(self, stream: str, latents: Tensor, begin: int, total: int | None) -> Tensor:
         """Pass on the tokens of latents, and return them."""
-
-        def again(_: int, first: int, last: int) -> Tensor:
-            twin = self.settler.twin
-            heard = codewords_at(twin, [self._tokens]) if stream == "p" and self.codec.config.p_hears_s else None
-            return piece_latents(twin, stream, [self._wave], [begin + first], last - first, [NO_END if total is None else total], heard)[0]
-
+        again = computed_again(self.settler, stream, self._wave, self._tokens, begin, total)
         (tokens,) = self.settler.settle(stream, latents[None], [len(latents)], again)
         self._take(stream, tokens, latents.cpu())
         return tokens

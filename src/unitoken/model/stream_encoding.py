@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from ..nn.flow import Flow
-from ..nn.pooling import Statistics
+from ..nn.pooling import Statistics, merged
 from .codec import Codec
 from .encoding import ClipEncoder
-from .reading import codewords_at
-from .settling import piece_latents
+from .reading import codewords_at, computed_again
 from .slots import SlotTails, together
 from .stage import NO_END, Held
 from .windows import CORE
@@ -173,23 +172,13 @@ class StreamEncoder:
             own = latents[row : row + 1, begin - first : end - first]
             state.done[name] = end
             if name == "g":
-                found = self.encoder.twin.global_statistics(own, torch.ones_like(own[..., :1]))
-                part = Statistics(found.weight.cpu(), found.mean.cpu(), found.moment.cpu())
-                state.statistics = part if state.statistics is None else state.statistics.merge(part)
+                state.statistics = merged([state.statistics, self.encoder.twin.moments(own)])
                 continue
-            tokens = self._settled(name, state, own, begin)
+            again = computed_again(self.encoder, name, state.wave, state.s, begin, state.total)
+            (tokens,) = self.encoder.settle(name, own, [own.shape[1]], again)
             state.found[name].append(tokens)
             if name == "s":
                 state.s.append(tokens)
-
-    def _settled(self, name: str, state: EncodeSlot, latents: Tensor, begin: int) -> Tensor:
-        def again(_: int, first: int, last: int) -> Tensor:
-            twin = self.encoder.twin
-            heard = codewords_at(twin, [state.s]) if name == "p" and self.codec.config.p_hears_s else None
-            length = NO_END if state.total is None else state.total
-            return piece_latents(twin, name, [state.wave], [begin + first], last - first, [length], heard)[0]
-
-        return self.encoder.settle(name, latents, [latents.shape[1]], again)[0]
 
     def _forget(self, slot: int, state: EncodeSlot) -> None:
         heard = [(state.done[name] - self.codec.frames_heard(name).past) * self.codec.hop_of(name) for name in "sp"]

@@ -1,5 +1,6 @@
 """Attentive statistics over any number of frames, merged block by block in float64 so that files, batches and streams take one path."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,14 @@ class Statistics:
         delta = other.mean - self.mean
         share = other.weight / safe
         return Statistics(weight, self.mean + delta * share, self.moment + other.moment + delta**2 * self.weight * share)
+
+
+def merged(parts: Iterable[Statistics | None]) -> Statistics | None:
+    """Return the moments of all parts, in their order; None if there is none."""
+    whole = None
+    for part in parts:
+        whole = part if whole is None else whole if part is None else whole.merge(part)
+    return whole
 
 
 class AttentivePooling(nn.Module):
