@@ -411,7 +411,7 @@ def follow(decoder, log_f0, voiced):
 
 
 @WAYS
-@pytest.mark.parametrize("core", [3, 50])
+@pytest.mark.parametrize("core", [1, 7])
 @pytest.mark.parametrize("subframes", [1, 2])
 def test_phases_go_on_through_windows_of_any_size_however_long_a_voice_is(subframes, core, together):
     """Voices of 1 to 25 frames: shorter than what a phase remembers, exactly as long, and longer."""
