@@ -1,0 +1,54 @@
+"""`unitoken verify-numerics`: which tokens another way to compute them would flip."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ..audio import AUDIO_SUFFIXES, load_audio
+from ..evaluate.numerics import Backend, verify_numerics
+from .options import Inputs, Json, Model, Revision, load_tokenizer
+from .paths import plan
+
+Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        metavar="BACKEND",
+        help="cpu, cuda, ...: as encode computes there; cpu/bfloat16, cuda/float32, ...: no token computed again. Several times for more.",
+    ),
+]
+
+
+def verify(inputs: Inputs, backend: Backends = None, model: Model = None, revision: Revision = None, as_json: Json = False) -> None:
+    """Compare the tokens of audio files with those of other devices and types, and say how near to a border flipped ones were.
+
+    Without --backend, with float32 and bfloat16 of the CPU, and of a GPU if there is one.
+    """
+    names = backend or [
+        "cpu/float32",
+        "cpu/bfloat16",
+        *(["cuda", "cuda/float32", "cuda/bfloat16", "cuda/float16"] if torch.cuda.is_available() else []),
+    ]
+    ways = [Backend.of(name) for name in names]
+    files = [job.source for job in plan(inputs, Path.cwd(), AUDIO_SUFFIXES, ".utok")]
+    loaded = {device: load_tokenizer(model, revision, device) for device in ("cpu", *(way.device for way in ways))}
+    tokenizer = loaded["cpu"]
+    clips = (load_audio(file, sample_rate=tokenizer.sample_rate)[0] for file in files)
+    found = verify_numerics(tokenizer, clips, [(way, loaded[way.device]) for way in ways])
+    if as_json:
+        typer.echo(
+            json.dumps({name: {stream: dataclasses.asdict(flips) for stream, flips in streams.items()} for name, streams in found.items()}, indent=2)
+        )
+        return
+    typer.echo(f"{tokenizer.config.name} ({tokenizer.fingerprint[:8]}), torch {torch.__version__}, {len(files)} files\n")
+    typer.echo("| backend | stream | tokens | flipped | share | largest margin of a flipped token | longest move of a latent |")
+    typer.echo("|---|---|---:|---:|---:|---:|---:|")
+    for name, streams in found.items():
+        for stream, flips in streams.items():
+            share = flips.flipped / max(1, flips.tokens)
+            typer.echo(f"| {name} | {stream} | {flips.tokens} | {flips.flipped} | {share:.2%} | {flips.margin:.2g} | {flips.moved:.2g} |")
