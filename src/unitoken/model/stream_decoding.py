@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from ..units import frames_for
+from . import windows
 from .decoding import ClipDecoder, whole_frames
 from .slots import SlotTails, together
 from .stage import NO_END, Held
 from .synthesis import Synthesis
-from .windows import CORE
 
 
 @dataclass
@@ -91,7 +91,7 @@ class StreamDecoder:
     def run(self) -> None:
         """Compute all that can be computed."""
         while True:
-            slots, steps = together({slot: self._steps(state) for slot, state in self.states.items() if state.total != 0}, CORE)
+            slots, steps = together({slot: self._steps(state) for slot, state in self.states.items() if state.total != 0}, windows.CORE)
             if not slots:
                 return
             self._run({slot: self.states[slot] for slot in slots}, steps)

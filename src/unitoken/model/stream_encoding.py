@@ -7,12 +7,12 @@ from torch import Tensor
 
 from ..nn.flow import Flow
 from ..nn.pooling import Statistics, merged
+from . import windows
 from .codec import Codec
 from .encoding import ClipEncoder
 from .reading import codewords_at, computed_again
 from .slots import SlotTails, together
 from .stage import NO_END, Held
-from .windows import CORE
 
 
 @dataclass
@@ -113,7 +113,7 @@ class StreamEncoder:
         for name, lane in self._lanes.items():
             while True:
                 ready = {slot: self._steps(name, slot) for slot, state in self.states.items() if state.total != 0}
-                slots, steps = together(ready, CORE)
+                slots, steps = together(ready, windows.CORE)
                 if not slots:
                     break
                 states = {slot: self.states[slot] for slot in slots}

@@ -79,44 +79,72 @@ class Synthesis:
         Returns:
             float32 `(batch, samples)` that are complete, and the number of the first row's first one; before and behind the clip too.
         """
-        codec, decoder, size = self.codec, self.codec.decoder, self.codec.config.decoder
+        decoder, size = self.codec.decoder, self.codec.config.decoder
+        shifts, tails = [start - at[0] for start in at], dict[str, Sequence[Tensor]]()
         wider = [length + 2 * EDGE * size.hop for length in lengths]  # a clip with its edges, counted from the first edge
-        shifts, tails = [start - at[0] for start in at], dict(self.tails)
+        spoken, first = self._spoken(s, p, at, lengths, wider, ends, tails)
+        heads, begin = self._heads(s, p, at, lengths, wider, ends, skip, tails)
+        before = size.phase_memory + self._near
+        last = min(first + max(0, spoken.shape[1] - before - self._near), begin + heads.shape[1])
+        start, self.tails = max(first, begin), {**self.tails, **tails}
+        if last <= start:
+            return heads.new_zeros(len(s), 0), 0
+        numbers = torch.tensor([first - before - EDGE + shift // size.hop for shift in shifts], device=s.device)
+        source = make_source(self.codec.config, spoken[..., 0], spoken[..., 1], numbers)
+        source = source.cut((start - first + before) * size.subframes, (last - start) * size.subframes)
+        starts = [start * size.hop + shift for shift in shifts]
+        spectrum = decoder.spectrum(heads[:, start - begin : last - begin], Flow(starts, wider, hop=size.hop), source)
+        rows = self._flow("wave", starts, wider, size.stft_hop, False)
+        pieces = rows.extend(decoder.inverse.pieces(spectrum), EDGE, EDGE)
+        self.tails = {**self.tails, "wave": rows.kept}
+        wave = overlap_add(pieces, rows.hop) if pieces.shape[1] else heads.new_zeros(len(s), 0)
+        return wave, rows.first * rows.hop - EDGE * size.hop
+
+    @property
+    def _near(self) -> int:
+        """Frames on both sides of a frame that F0 runs through, from frame to frame."""
+        return int(self.codec.config.decoder.subframes > 1)
+
+    def _spoken(
+        self, s: Tensor, p: Tensor, at: Sequence[int], lengths: Sequence[int], wider: Sequence[int], ends: bool, tails: dict[str, Sequence[Tensor]]
+    ) -> tuple[Tensor, int]:
+        """Return log-F0 and voice, float64 `(batch, frames, 2)`, of the frames whose source can be made, and of those around them that it takes.
+
+        Returns:
+            with it the number of the first frame whose source can be made.
+        """
+        decoder, size = self.codec.decoder, self.codec.config.decoder
         rows = self._flow("f0", at, lengths, size.hop, ends)
         log_f0, voice = self.exact.pitch(s.double(), p.double(), rows, self.conditions["f0"])
         spoken = rows.cut(torch.stack([log_f0, torch.sigmoid(voice)], -1))
         tails["f0"] = rows.kept
-        near, memory = int(size.subframes > 1), size.phase_memory  # with subframes, F0 runs from frame to frame
-        wait = decoder.lag - decoder.pitch.context.future - near
-        rows = self._flow("source", [(rows.first + EDGE) * size.hop + shift for shift in shifts], wider, size.hop, ends)
-        spoken = rows.extend(spoken, memory + near, near + wait)
-        tails["source"], first = rows.kept, rows.first
-        frames = max(0, spoken.shape[1] - memory - 2 * near - wait)
+        wait = decoder.lag - decoder.pitch.context.future - self._near  # for the blocks
+        rows = self._flow("source", [(rows.first + EDGE) * size.hop + start - at[0] for start in at], wider, size.hop, ends)
+        spoken = rows.extend(spoken, size.phase_memory + self._near, self._near + wait)
+        tails["source"] = rows.kept
+        return spoken[:, : max(0, spoken.shape[1] - wait)], rows.first
 
-        blank = Flow([start + skip * codec.config.hop_s for start in at], lengths, hop=size.hop)
-        local = decoder.local(s[:, skip:], p[:, skip * codec.config.hop_s // codec.config.hop_p :], blank)
-        rows = self._flow("blocks", [(blank.first + EDGE) * size.hop + shift for shift in shifts], wider, size.hop, ends)
-        delay = decoder.lag - decoder.block_future
-        local = rows.extend(local, 0, delay)
-        heads = decoder.heads(local[:, : max(0, local.shape[1] - delay)], rows, self.conditions["blocks"])
+    def _heads(
+        self,
+        s: Tensor,
+        p: Tensor,
+        at: Sequence[int],
+        lengths: Sequence[int],
+        wider: Sequence[int],
+        ends: bool,
+        skip: int,
+        tails: dict[str, Sequence[Tensor]],
+    ) -> tuple[Tensor, int]:
+        """Return what the decoder's blocks say, and the number of the first of these frames."""
+        config, decoder = self.codec.config, self.codec.decoder
+        rows = Flow([start + skip * config.hop_s for start in at], lengths, hop=config.decoder.hop)
+        local = decoder.local(s[:, skip:], p[:, skip * config.hop_s // config.hop_p :], rows)
+        rows = self._flow("blocks", [(rows.first + EDGE) * rows.hop + start - at[0] for start in at], wider, rows.hop, ends)
+        wait = decoder.lag - decoder.block_future  # for the source
+        local = rows.extend(local, 0, wait)
+        heads = decoder.heads(local[:, : max(0, local.shape[1] - wait)], rows, self.conditions["blocks"])
         tails["blocks"] = rows.kept
-        self.tails = tails
-
-        begin = max(first, rows.first)
-        count = min(first + frames, rows.first + heads.shape[1]) - begin
-        if count <= 0:
-            return heads.new_zeros(len(s), 0), 0
-        numbers = torch.tensor([first - memory - near - EDGE + shift // size.hop for shift in shifts], device=s.device)
-        spoken = spoken[:, : spoken.shape[1] - wait]
-        source = make_source(codec.config, spoken[..., 0], spoken[..., 1], numbers)
-        source = source.cut((begin - first + memory + near) * size.subframes, count * size.subframes)
-        starts = [begin * size.hop + shift for shift in shifts]
-        spectrum = decoder.spectrum(heads[:, begin - rows.first :][:, :count], Flow(starts, wider, hop=size.hop), source)
-        rows = self._flow("wave", starts, wider, size.stft_hop, False)
-        pieces = rows.extend(decoder.inverse.pieces(spectrum), EDGE, EDGE)
-        tails["wave"] = rows.kept
-        wave = overlap_add(pieces, rows.hop) if pieces.shape[1] else heads.new_zeros(len(s), 0)
-        return wave, rows.first * rows.hop - EDGE * size.hop
+        return heads, rows.first
 
     def _flow(self, part: str, at: Sequence[int], lengths: Sequence[int], hop: int, ends: bool) -> Flow:
         begins = self.start == "clip" and part != "wave"  # there the edges are what stands before
