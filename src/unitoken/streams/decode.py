@@ -14,7 +14,7 @@ from ..model.stream_decoding import StreamDecoder
 from ..token_info import StreamInfo, TokenizerInfo, as_integers
 from ..tokens import TokenBundle
 from ..units import frames_for
-from .slots import Batch
+from .slots import Batch, Single
 
 
 @dataclass
@@ -158,7 +158,7 @@ class DecodeBatch(Batch[_Stream]):
         return samples
 
 
-class DecodeStream:
+class DecodeStream(Single):
     """Decodes one stream; `Tokenizer.stream_decode` makes one. See `DecodeBatch`.
 
     Args:
@@ -168,8 +168,8 @@ class DecodeStream:
     """
 
     def __init__(self, batch: DecodeBatch, g: Any = None, *, with_p: bool = True) -> None:
-        self._batch, self._given = batch, (g, with_p)
-        self._slot: int | None = batch.open(g, with_p=with_p)
+        super().__init__(batch, lambda: batch.open(g, with_p=with_p))
+        self._batch = batch
 
     @property
     def lag_samples(self) -> int:
@@ -187,27 +187,3 @@ class DecodeStream:
         wave = self._batch.finish([slot], None if num_samples is None else {slot: num_samples})[slot]
         self._slot = None
         return wave
-
-    def reset(self) -> None:
-        """Forget what has come, and begin anew with the same voice."""
-        if self._slot is not None:
-            self._batch.cancel(self._slot)
-        g, with_p = self._given
-        self._slot = self._batch.open(g, with_p=with_p)
-
-    def close(self) -> None:
-        """Let go of everything."""
-        self._batch.close()
-
-    def _running(self) -> int:
-        if self._slot is None:
-            raise StreamError("this stream is finished; reset() begins another")
-        return self._slot
-
-    def __enter__(self) -> "DecodeStream":
-        """Return the stream itself, which is closed at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()

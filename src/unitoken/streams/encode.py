@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..arithmetic import one_arithmetic
-from ..errors import StreamError
 from ..model.encoding import ClipEncoder
 from ..model.stream_encoding import StreamEncoder
 from ..resample import Resampler, check_rate
 from ..token_info import TokenizerInfo
 from ..tokens import TokenBundle
 from ..waveform import as_waveform
-from .slots import Batch
+from .slots import Batch, Single
 
 
 @dataclass
@@ -138,7 +137,7 @@ class EncodeBatch(Batch[_Stream]):
         return TokenBundle(s=s.long(), p=p.long(), g=g, num_samples=samples, info=self._info, numerics=numerics)
 
 
-class EncodeStream:
+class EncodeStream(Single):
     """Encodes one stream; `Tokenizer.stream_encode` makes one. See `EncodeBatch`.
 
     Args:
@@ -148,8 +147,8 @@ class EncodeStream:
     """
 
     def __init__(self, batch: EncodeBatch, *, sample_rate: int | None = None, g: Any = None) -> None:
-        self._batch, self._given = batch, {"sample_rate": sample_rate, "g": g}
-        self._slot: int | None = batch.open(**self._given)
+        super().__init__(batch, lambda: batch.open(sample_rate=sample_rate, g=g))
+        self._batch = batch
 
     @property
     def lookahead_samples(self) -> int:
@@ -169,26 +168,3 @@ class EncodeStream:
     def voice(self) -> Tensor:
         """Return the global tokens, int64 `(num_g,)`, of what has come so far."""
         return self._batch.voice(self._running())
-
-    def reset(self) -> None:
-        """Forget what has come, and begin anew."""
-        if self._slot is not None:
-            self._batch.cancel(self._slot)
-        self._slot = self._batch.open(**self._given)
-
-    def close(self) -> None:
-        """Let go of everything; a stream that was not finished is lost."""
-        self._batch.close()
-
-    def _running(self) -> int:
-        if self._slot is None:
-            raise StreamError("this stream is finished; reset() begins another")
-        return self._slot
-
-    def __enter__(self) -> "EncodeStream":
-        """Return the stream itself, which is closed at the end of the block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()

@@ -1,16 +1,17 @@
 """The slots of a batch of streams: which are taken, and clear errors on misuse."""
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from ..errors import StreamError
 
 State = TypeVar("State")
-Own = TypeVar("Own", bound="Batch[Any]")
+Own = TypeVar("Own", bound="Batch[Any] | Single")
 
 
-class Batch(Generic[State]):
+class Batch(ABC, Generic[State]):
     """Streams by the number of their slot.
 
     Args:
@@ -53,9 +54,9 @@ class Batch(Generic[State]):
         del self._open[slot]
         self._release(slot)
 
+    @abstractmethod
     def _release(self, slot: int) -> None:
         """Let go of what a slot held."""
-        raise NotImplementedError
 
     def _free_slot(self) -> int:
         self._check_open()
@@ -82,5 +83,45 @@ class Batch(Generic[State]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+
+class Single:
+    """One stream in a batch of one slot.
+
+    Args:
+        batch: with one slot.
+        begin: opens a stream there and returns its slot.
+    """
+
+    def __init__(self, batch: Batch[Any], begin: Callable[[], int]) -> None:
+        self._only, self._begin = batch, begin
+        self._slot: int | None = begin()
+
+    def reset(self) -> None:
+        """Forget what has come, and begin anew.
+
+        Raises:
+            StreamError: if the stream is closed.
+        """
+        if self._slot is not None:
+            self._only.cancel(self._slot)
+        self._slot = self._begin()
+
+    def close(self) -> None:
+        """Let go of everything; a stream that was not finished is lost."""
+        self._only.close()
+
+    def _running(self) -> int:
+        if self._slot is None:
+            raise StreamError("this stream is finished; reset() begins another")
+        return self._slot
+
+    def __enter__(self: Own) -> Own:
+        """Return the stream itself, which is closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
