@@ -179,7 +179,7 @@ def reconstruct(
 
 @app.command()
 def adversarial(
-    run: Annotated[Path, typer.Argument(help="Run folder of the reconstruction stage.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of the reconstruction stage, or a trained codec's or model's folder.")],
     pool: PoolFolder,
     output: Output,
     pitch: PitchFolder,
@@ -196,7 +196,7 @@ def adversarial(
     """Stage 2: discriminators join the reconstruction; runs under torchrun too."""
     from ..train import parallel
     from ..train.adversarial import AdversarialSettings, train_adversarial
-    from ..train.handover import averaged_state, keep_config, load_codec, read_config
+    from ..train.handover import heads_of, keep_config, load_codec, read_config
     from ..train.overrides import override
 
     shared, own = run_settings(settings, minutes, 2e-4, compile)
@@ -206,7 +206,7 @@ def adversarial(
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
     hears = open_teacher(teacher, place, shared.autocast)
-    train_adversarial(loaded, maker, output, chosen, shared, device=place, start=averaged_state(run), teacher=hears)
+    train_adversarial(loaded, maker, output, chosen, shared, device=place, start=heads_of(run), teacher=hears)
     typer.echo(f"adversarial run: {output}")
 
 
@@ -216,6 +216,7 @@ for finish in (
     train_release.publish,
     train_release.subframes,
     train_release.add_noise,
+    train_release.lookahead,
     train_release.average,
     train_release.split,
     train_release.join,

@@ -112,6 +112,23 @@ def add_noise(
     typer.echo(f"codec: {output}")
 
 
+def lookahead(
+    codec: CodecFolder,
+    output: Output,
+    frames: Annotated[int, typer.Option(min=0, help="Token frames that the decoder may hear ahead.")] = 0,
+) -> None:
+    """Write a codec folder whose decoder hears less far ahead, for streams with less delay, to be trained further: `reconstruct --trained`."""
+    import torch
+
+    from ..hub import save_stored
+    from ..train.decoders import with_lookahead
+    from ..train.handover import load_codec
+
+    made = with_lookahead(load_codec(codec), frames)
+    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
 def average(
     codecs: Annotated[list[Path], typer.Argument(help="Run folders of the reconstruction or adversarial stage, or codec folders: two or more.")],
     output: Output,

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
 from ..nn.flow import Rows
-from ..nn.harmonic import harmonic_spectrum, polar
+from ..nn.harmonic import harmonics
 from ..nn.noise import noise_spectrum
 from ..nn.spectral import InverseSTFT
 from .encoder import Context, spread_lookahead
@@ -105,15 +105,24 @@ class Decoder(nn.Module):
             rows: where its frames stand; from here on a frame is a subframe.
             source: of the harmonics, of the subframes of the same frames.
         """
+        size = self.config.decoder
+        noise = None if self.noisy is None else noise_spectrum(source.start, heads.shape[1] * size.subframes, size.n_fft)
+        return torch.complex(*self.parts(heads, rows, source, None if noise is None else (noise.real, noise.imag)))
+
+    def parts(self, heads: Tensor, rows: Rows, source: Source, noise: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return the real and the imaginary part of what `spectrum` returns; `noise` are those of `noise_spectrum`, where there is noise."""
         subframes, n_fft = self.config.decoder.subframes, self.config.decoder.n_fft
         rows.split(subframes)
         free, angle, shape = heads.reshape(len(heads), heads.shape[1] * subframes, 3 * self.bins).split(self.bins, -1)
-        level = amplitude(free)
-        harmonics = harmonic_spectrum(source.f0, source.phase, n_fft, self.config.sample_rate) * (amplitude(shape) * source.voice.unsqueeze(-1))
-        if self.noisy is None:
-            return rows.cut(harmonics + polar(level, angle))
-        noise = noise_spectrum(source.start, level.shape[1], n_fft) * (level * self.noisy)
-        return rows.cut(harmonics + polar(level * (1 - self.noisy), angle) + noise)
+        lobe, turned = harmonics(source.f0, source.phase, n_fft, self.config.sample_rate)
+        tone, level = lobe * (amplitude(shape) * source.voice.unsqueeze(-1)), amplitude(free)
+        smooth = level if self.noisy is None else level * (1 - self.noisy)
+        real = tone * torch.cos(turned) + smooth * torch.cos(angle)
+        imaginary = tone * torch.sin(turned) + smooth * torch.sin(angle)
+        if self.noisy is not None and noise is not None:
+            rough = level * self.noisy
+            real, imaginary = real + noise[0] * rough, imaginary + noise[1] * rough
+        return rows.cut(real), rows.cut(imaginary)
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""

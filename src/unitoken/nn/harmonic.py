@@ -63,11 +63,6 @@ def run_through(f0: Tensor, phase: Tensor, voiced: Tensor, hop: int, sample_rate
     return (f0.unsqueeze(-1) + at.abs() * slope).float().flatten(1), ran.flatten(1)
 
 
-def polar(magnitude: Tensor, angle: Tensor) -> Tensor:
-    """Return complex numbers of magnitudes and angles (radians); on a CPU in less than half the time of `torch.polar`."""
-    return torch.complex(magnitude * torch.cos(angle), magnitude * torch.sin(angle))
-
-
 def hann_lobe(distance: Tensor) -> Tensor:
     """Return the main lobe of a Hann window's transform, 1 at its centre, 0 from 2 bins on.
 
@@ -80,7 +75,7 @@ def hann_lobe(distance: Tensor) -> Tensor:
     return lobe.masked_fill_(below <= -3, 0.0)
 
 
-def harmonic_spectrum(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -> Tensor:
+def harmonics(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -> tuple[Tensor, Tensor]:
     """Return the spectrum of frames of equally strong harmonics under a Hann window, F0 constant in each frame.
 
     A bin holds the harmonic nearest to it, weighted by the window's transform at their distance; harmonics end below half the sample rate.
@@ -92,7 +87,7 @@ def harmonic_spectrum(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -
         sample_rate: Hz.
 
     Returns:
-        complex64 `(batch, frames, n_fft / 2 + 1)`, of magnitude 1 at a harmonic's centre.
+        magnitudes, 1 at a harmonic's centre, and angles in radians, float32 `(batch, frames, n_fft / 2 + 1)` each.
     """
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float32, device=f0.device)
     spacing, pitch = sample_rate / n_fft, f0.unsqueeze(-1)
@@ -101,4 +96,4 @@ def harmonic_spectrum(f0: Tensor, phase: Tensor, n_fft: int, sample_rate: int) -
     lobe = hann_lobe(bins - hz / spacing).masked_fill_(hz >= sample_rate / 2, 0.0)
     # Sample n_fft / 2 is the middle: half a turn for every odd bin.
     turns = number.double().mul_((phase / (2 * math.pi)).unsqueeze(-1)).add_((bins % 2) / 2)
-    return polar(lobe, turns.frac_().float().mul_(2 * math.pi))
+    return lobe, turns.frac_().float().mul_(2 * math.pi)

@@ -1,4 +1,4 @@
-"""Trained decoders that are to become others: the head is changed so that they sound at first much as before, the rest stays."""
+"""Trained decoders that are to become others: a part is changed so that they sound at first much as before, the rest stays."""
 
 import dataclasses
 import math
@@ -8,6 +8,7 @@ import torch
 from ..errors import TrainError
 from ..model.codec import Codec
 from ..model.decoder import noise_share
+from ..nn.blocks import DepthwiseConv
 
 SHORTFALL = 0.5772156649 / 2
 """How far the mean logarithm of noise's magnitudes lies below that of its root mean square (half of Euler's constant)."""
@@ -63,4 +64,35 @@ def with_noise(codec: Codec, hz: float) -> Codec:
     made.load_state_dict(codec.state_dict())
     bins = made.decoder.bins
     made.decoder.head.bias.view(size.subframes, 3, bins)[:, 0] += SHORTFALL * noise_share(hz, bins, codec.config.sample_rate)
+    return made.eval()
+
+
+@torch.no_grad()
+def with_lookahead(codec: Codec, frames: int) -> Codec:
+    """Return a codec whose decoder hears so many token frames ahead (`DecoderConfig.lookahead_frames`), for streams with less delay.
+
+    Tokens stay what they are. A block that loses taps in the future takes what lies there to be as its last tap finds it: the weights of the lost
+    taps are added to that one. Training has to make up for the rest.
+
+    Args:
+        codec: with a decoder that hears further; not changed.
+        frames: 0 or more.
+
+    Raises:
+        TrainError: if the decoder does not hear further.
+        ConfigError: if `frames` is negative.
+    """
+    made = Codec(dataclasses.replace(codec.config, decoder=dataclasses.replace(codec.config.decoder, lookahead_frames=frames)))
+    heard, left = codec.decoder.lag, made.decoder.lag
+    if left >= heard:
+        raise TrainError(f"the decoder of {codec.config.name} hears {heard} frames ahead, {frames} frames of lookahead are {left}; give fewer")
+    state, convolutions = codec.state_dict(), dict(codec.named_modules())
+    for name, conv in made.named_modules():
+        if isinstance(conv, DepthwiseConv):
+            old = convolutions[name].weight
+            lost = convolutions[name].future - conv.future
+            kept = old[..., : old.shape[-1] - lost].clone()
+            kept[..., -1] += old[..., old.shape[-1] - lost :].sum(-1)
+            state[f"{name}.weight"] = torch.nn.functional.pad(kept, (lost, 0))
+    made.load_state_dict(state)
     return made.eval()

@@ -80,6 +80,15 @@ def averaged_state(run: Path, prefix: str = "") -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in load_file(run / AVERAGE).items() if name.startswith(prefix)}
 
 
+def heads_of(folder: Path) -> dict[str, Tensor] | None:
+    """Return the averaged weights of a run, or None for a folder that holds a codec only: its training begins with heads of its own.
+
+    Raises:
+        TrainError: if the folder holds neither.
+    """
+    return None if (folder / STORED).is_file() else averaged_state(folder)
+
+
 def load_student(run: str | os.PathLike[str], config: CodecConfig | None = None) -> SemanticStudent:
     """Return the student of a run of the semantic or refine stage, with averaged weights.
 
