@@ -11,7 +11,7 @@ from models import RATE, TINY, VARIANTS, clip, codec, tokenizer
 from unitoken import Tokenizer, save_audio
 from unitoken.cli import app
 from unitoken.errors import ConfigError
-from unitoken.evaluate.numerics import Backend, Flips, verify_numerics
+from unitoken.evaluate.numerics import Backend, Flips, torch_way, verify_numerics
 from unitoken.hub import Stored, save_stored
 
 CLIPS = [clip(samples, samples) for samples in (0, 1, 60000, 170000)]
@@ -29,7 +29,7 @@ def test_backends_are_devices_and_types():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_same_arithmetic_flips_nothing(variant):
     tok = tokenizer(VARIANTS[variant])
-    found = verify_numerics(tok, CLIPS, [(Backend.of(text), tok) for text in ("cpu", "cpu/float32")])
+    found = verify_numerics(tok, CLIPS, {text: torch_way(Backend.of(text), tok) for text in ("cpu", "cpu/float32")})
     assert list(found) == ["cpu", "cpu/float32"]
     for streams in found.values():
         assert {flips.flipped for flips in streams.values()} == {0}
@@ -38,7 +38,7 @@ def test_the_same_arithmetic_flips_nothing(variant):
 
 def test_half_the_digits_flip_some_tokens_that_were_near_a_border():
     tok = tokenizer(VARIANTS["transformer"])
-    s, p, g = verify_numerics(tok, CLIPS, [(Backend("cpu", "bfloat16"), tok)])["cpu/bfloat16"].values()
+    s, p, g = verify_numerics(tok, CLIPS, {"half": torch_way(Backend("cpu", "bfloat16"), tok)})["half"].values()
     assert (s.tokens, p.tokens, g.tokens) == (TOKENS, TOKENS, 2 * len(CLIPS))
     assert 0 < s.flipped < s.tokens / 2
     assert 0 < s.margin <= s.moved  # what moves less than its margin stays
@@ -52,7 +52,7 @@ def test_a_backend_that_says_something_else_is_found_out():
     state = {name: value.clone() for name, value in codec().state_dict().items()}
     state["quantizer_s.codebook"][token] = 1e6
     other = Tokenizer(Stored(TINY, state, "cd" * 16))
-    flips = verify_numerics(tok, CLIPS, [(Backend("cpu", "float32"), other)])["cpu/float32"]
+    flips = verify_numerics(tok, CLIPS, {"other": torch_way(Backend("cpu", "float32"), other)})["other"]
     wrong = [bundle.s == token for bundle in expected]
     largest = max(float(bundle.margins["s"][mask].max()) for bundle, mask in zip(expected, wrong, strict=True) if mask.any())
     assert flips["s"] == Flips(TOKENS, int(sum(mask.sum() for mask in wrong)), largest, 0.0)

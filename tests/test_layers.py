@@ -29,7 +29,10 @@ LAYERS = [  # low to high; modules of one line do not import each other
 ]
 RANK = {module: rank for rank, modules in enumerate(LAYERS) for module in modules.split()}
 CORE = {"torch", "numpy", "scipy", "soundfile", "safetensors"}
-EXTRA = {"cli": {"typer", "rich", "click"}}  # a module that is nothing without its extra may import it on its top level
+EXTRA = {
+    "cli": {"typer", "rich", "click"},
+    "onnx/runner.py": {"onnxruntime"},
+}  # a module or file that is nothing without its extra may import it on its top level
 
 
 def module_of(path: Path, source: Path) -> str:
@@ -66,7 +69,8 @@ def violations(source: Path) -> Iterator[str]:
 def optional_imports(source: Path) -> Iterator[str]:
     """Yield one line for each top-level import of a package that a core installation does not have."""
     for path in sorted(source.rglob("*.py")):
-        allowed = CORE | {"unitoken"} | sys.stdlib_module_names | EXTRA.get(module_of(path, source), set())
+        own = EXTRA.get(module_of(path, source), set()) | EXTRA.get(path.relative_to(source).as_posix(), set())
+        allowed = CORE | {"unitoken"} | sys.stdlib_module_names | own
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for name in imported_names(node, path, source):
                 if name.partition(".")[0] not in allowed:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .config import CodecConfig
 from .errors import ConfigError, ModelError
 from .files import replacing
+from .model.codec import Codec
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT_VERSION = 1
@@ -162,6 +163,17 @@ def load_into(module: torch.nn.Module, stored: Stored) -> None:
     if wrong := [f"{name} is {got}, the model needs {want}" for name, (want, got) in shapes.items() if got != want]:
         raise ModelError(f"{where} have wrong shapes: {_some(wrong)}; weights and configuration must come from the same model")
     module.load_state_dict(stored.state)
+
+
+def build_codec(stored: Stored) -> Codec:
+    """Return a stored codec, float32 on the CPU, in training mode.
+
+    Raises:
+        ModelError: if the weights do not fit the configuration.
+    """
+    codec = Codec(stored.config)
+    load_into(codec, stored)
+    return codec
 
 
 def _some(items: list[str]) -> str:

@@ -14,8 +14,7 @@ from .arithmetic import one_arithmetic
 from .clips import Audio, Blocks, clip_blocks
 from .config import CodecConfig
 from .errors import ModelError, TokenError
-from .hub import Stored, load_into, load_stored, save_stored
-from .model.codec import Codec
+from .hub import Stored, build_codec, load_stored, save_stored
 from .model.decoding import ClipDecoder, Tokens
 from .model.encoding import ClipEncoder, Encoded
 from .model.windows import CORE
@@ -39,8 +38,7 @@ class Tokenizer:
     """
 
     def __init__(self, stored: Stored, device: str | torch.device = "cpu") -> None:
-        codec = Codec(stored.config)
-        load_into(codec, stored)
+        codec = build_codec(stored)
         try:
             self._codec = codec.eval().requires_grad_(False).to(device)
         except (RuntimeError, AssertionError) as error:

@@ -9,23 +9,25 @@ import torch
 import typer
 
 from ..audio import AUDIO_SUFFIXES, load_audio
-from ..evaluate.numerics import Backend, verify_numerics
+from ..evaluate.numerics import Backend, onnx_way, torch_way, verify_numerics
 from .options import Inputs, Json, Model, Revision, load_tokenizer
 from .paths import plan
 
+ONNX = "onnx:"
 Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
         "-b",
         metavar="BACKEND",
-        help="cpu, cuda, ...: as encode computes there; cpu/bfloat16, cuda/float32, ...: no token computed again. Several times for more.",
+        help="cpu, cuda, ...: as encode computes there; cpu/bfloat16, cuda/float32, ...: no token computed again; onnx:FOLDER: what "
+        "unitoken export onnx wrote. Several times for more.",
     ),
 ]
 
 
 def verify(inputs: Inputs, backend: Backends = None, model: Model = None, revision: Revision = None, as_json: Json = False) -> None:
-    """Compare the tokens of audio files with those of other devices and types, and say how near to a border flipped ones were.
+    """Compare the tokens of audio files with those of other devices, types and exports, and say how near to a border flipped ones were.
 
     Without --backend, with float32 and bfloat16 of the CPU, and of a GPU if there is one.
     """
@@ -34,12 +36,16 @@ def verify(inputs: Inputs, backend: Backends = None, model: Model = None, revisi
         "cpu/bfloat16",
         *(["cuda", "cuda/float32", "cuda/bfloat16", "cuda/float16"] if torch.cuda.is_available() else []),
     ]
-    ways = [Backend.of(name) for name in names]
+    backends = {name: Backend.of(name) for name in names if not name.startswith(ONNX)}
     files = [job.source for job in plan(inputs, Path.cwd(), AUDIO_SUFFIXES, ".utok")]
-    loaded = {device: load_tokenizer(model, revision, device) for device in ("cpu", *(way.device for way in ways))}
+    loaded = {device: load_tokenizer(model, revision, device) for device in ("cpu", *(backend.device for backend in backends.values()))}
     tokenizer = loaded["cpu"]
+    ways = {
+        name: torch_way(backends[name], loaded[backends[name].device]) if name in backends else onnx_way(name.removeprefix(ONNX), tokenizer)
+        for name in names
+    }
     clips = (load_audio(file, sample_rate=tokenizer.sample_rate)[0] for file in files)
-    found = verify_numerics(tokenizer, clips, [(way, loaded[way.device]) for way in ways])
+    found = verify_numerics(tokenizer, clips, ways)
     if as_json:
         typer.echo(
             json.dumps({name: {stream: dataclasses.asdict(flips) for stream, flips in streams.items()} for name, streams in found.items()}, indent=2)

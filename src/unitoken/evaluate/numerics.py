@@ -1,13 +1,15 @@
 """Which tokens another device, type or way to compute would flip, and how near to a border they were."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..arithmetic import one_arithmetic
-from ..errors import ConfigError
+from ..errors import ConfigError, ModelError, missing_extra
 from ..model.encoding import ClipEncoder
 from ..tokenizer import Tokenizer
 
@@ -62,26 +64,29 @@ class Flips:
     moved: float = 0.0
 
 
-def verify_numerics(tokenizer: Tokenizer, clips: Iterable[Tensor], backends: Iterable[tuple[Backend, Tokenizer]]) -> dict[str, dict[str, Flips]]:
+Way = Callable[[Tensor], tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+"""Returns tokens and latents of a clip by stream."""
+
+
+def verify_numerics(tokenizer: Tokenizer, clips: Iterable[Tensor], ways: Mapping[str, Way]) -> dict[str, dict[str, Flips]]:
     """Compare the tokens of speech with those of other ways to compute them.
 
     Args:
         tokenizer: whose tokens count.
         clips: waveforms at its sample rate, `(samples,)`.
-        backends: each with a tokenizer of the same model on its device.
+        ways: by name, such as what `torch_way` and `onnx_way` return.
 
     Returns:
-        by backend, by stream (`s`, `p`, `g`).
+        by way, by stream (`s`, `p`, `g`).
     """
-    ways = list(backends)
-    found = {str(backend): {stream: Flips() for stream in ("s", "p", "g")} for backend, _ in ways}
+    found = {name: {stream: Flips() for stream in ("s", "p", "g")} for name in ways}
     for clip in clips:
         expected = tokenizer.encode(clip, sample_rate=tokenizer.sample_rate, latents=True, margins=True)
         if expected.margins is None or expected.latents is None:
             raise RuntimeError("margins and latents were asked for, and did not come")
-        for backend, other in ways:
-            tokens, latents = _computed(backend, other, clip)
-            for stream, flips in found[str(backend)].items():
+        for name, way in ways.items():
+            tokens, latents = way(clip)
+            for stream, flips in found[name].items():
                 own, margins = getattr(expected, stream), expected.margins[stream]
                 differ = tokens[stream].view(own.shape) != own
                 flips.tokens += own.numel()
@@ -91,6 +96,38 @@ def verify_numerics(tokenizer: Tokenizer, clips: Iterable[Tensor], backends: Ite
                 if len(own):
                     flips.moved = max(flips.moved, float((latents[stream].float() - expected.latents[stream]).norm(dim=-1).max()))
     return found
+
+
+def torch_way(backend: Backend, tokenizer: Tokenizer) -> Way:
+    """Return how a backend computes, with a tokenizer of the same model on its device."""
+    return lambda clip: _computed(backend, tokenizer, clip)
+
+
+def onnx_way(folder: str | os.PathLike[str], tokenizer: Tokenizer) -> Way:
+    """Return how what `unitoken export onnx` wrote computes.
+
+    Raises:
+        ModelError: if the folder is no such export, or of another model.
+        MissingDependencyError: without the extra `[onnx]`.
+    """
+    if not (Path(folder) / "runner.json").is_file():
+        raise ModelError(f"{folder} has no runner.json; give a folder that unitoken export onnx wrote")
+    try:
+        from ..onnx.runner import Runner
+    except ImportError as error:
+        raise missing_extra("ONNX", "onnx") from error
+    runner = Runner(folder)
+    if runner.config["fingerprint"] != tokenizer.fingerprint:
+        raise ModelError(
+            f"{folder} is an export of {runner.config['name']} ({runner.config['fingerprint'][:8]}), the tokenizer is "
+            f"{tokenizer.config.name} ({tokenizer.fingerprint[:8]}); export it again, or give the model that it was made from"
+        )
+
+    def way(clip: Tensor) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        found = {name: torch.from_numpy(value) for name, value in runner.encode(clip.numpy(), latents=True).items()}
+        return {stream: found[stream] for stream in "spg"}, {stream: found[f"{stream}_latent"] for stream in "spg"}
+
+    return way
 
 
 def _computed(backend: Backend, tokenizer: Tokenizer, clip: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

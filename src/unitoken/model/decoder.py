@@ -7,6 +7,7 @@ from ..config import CodecConfig
 from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
 from ..nn.flow import Rows
 from ..nn.harmonic import harmonics
+from ..nn.linear import Linear
 from ..nn.noise import noise_spectrum
 from ..nn.spectral import InverseSTFT
 from .encoder import Context, spread_lookahead
@@ -36,11 +37,11 @@ class Decoder(nn.Module):
         self.config = config
         self.factor_s, self.factor_p = config.hop_s // size.hop, config.hop_p // size.hop
         dim_s, dim_p = config.semantic.quantizer.dim, config.residual.quantizer.dim
-        self.from_s = nn.Linear(dim_s, size.dim * self.factor_s)
-        self.from_p = nn.Linear(dim_p, size.dim * self.factor_p)
+        self.from_s = Linear(dim_s, size.dim * self.factor_s)
+        self.from_p = Linear(dim_p, size.dim * self.factor_p)
         self.null_p = nn.Parameter(torch.zeros(dim_p))
         self.condition = nn.Sequential(
-            nn.Linear(config.global_.quantizer.dim, size.condition_dim), nn.GELU(), nn.Linear(size.condition_dim, size.condition_dim)
+            Linear(config.global_.quantizer.dim, size.condition_dim), nn.GELU(), Linear(size.condition_dim, size.condition_dim)
         )
         self.null_g = nn.Parameter(torch.zeros(size.condition_dim))
         futures = spread_lookahead(size.blocks, size.kernel, None if size.lookahead_frames is None else size.lookahead_frames * self.factor_s)
@@ -51,7 +52,7 @@ class Decoder(nn.Module):
         )
         self.norm = AdaptiveNorm(size.dim, size.condition_dim)
         self.bins = size.n_fft // 2 + 1
-        self.head = nn.Linear(size.dim, size.subframes * 3 * self.bins)
+        self.head = Linear(size.dim, size.subframes * 3 * self.bins)
         self.pitch = PitchPredictor(config)
         self.register_buffer("noisy", None if size.noise_hz is None else noise_share(size.noise_hz, self.bins, config.sample_rate), persistent=False)
         self.noisy: Tensor | None
@@ -78,8 +79,8 @@ class Decoder(nn.Module):
         Returns:
             float32 `(batch, frames, dim)`, zero outside the clip.
         """
-        fine = self.from_s(s).reshape(len(s), -1, self.config.decoder.dim)
-        return rows.cut(fine + self.from_p(p).reshape(len(s), -1, self.config.decoder.dim)[:, : fine.shape[1]])
+        fine = self.from_s(s).unflatten(-1, (self.factor_s, -1)).flatten(1, 2)
+        return rows.cut(fine + self.from_p(p).unflatten(-1, (self.factor_p, -1)).flatten(1, 2)[:, : fine.shape[1]])
 
     def heads(self, local: Tensor, rows: Rows, condition: Tensor) -> Tensor:
         """Run the blocks.
@@ -113,7 +114,7 @@ class Decoder(nn.Module):
         """Return the real and the imaginary part of what `spectrum` returns; `noise` are those of `noise_spectrum`, where there is noise."""
         subframes, n_fft = self.config.decoder.subframes, self.config.decoder.n_fft
         rows.split(subframes)
-        free, angle, shape = heads.reshape(len(heads), heads.shape[1] * subframes, 3 * self.bins).split(self.bins, -1)
+        free, angle, shape = heads.unflatten(-1, (subframes, -1)).flatten(1, 2).split(self.bins, -1)
         lobe, turned = harmonics(source.f0, source.phase, n_fft, self.config.sample_rate)
         tone, level = lobe * (amplitude(shape) * source.voice.unsqueeze(-1)), amplitude(free)
         smooth = level if self.noisy is None else level * (1 - self.noisy)
@@ -126,9 +127,11 @@ class Decoder(nn.Module):
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""
-        size = self.config.decoder
-        spare = EDGE * (size.hop - size.stft_hop)  # the inverse leaves out two subframes at each end, which is all that it must
-        wave = self.inverse(spectrum)
+        return self.without_edges(self.inverse(spectrum))
+
+    def without_edges(self, wave: Tensor) -> Tensor:
+        """Return an inverse STFT without what is left of its edges: it leaves out two subframes at each end, which is all that it must."""
+        spare = EDGE * (self.config.decoder.hop - self.config.decoder.stft_hop)
         return wave[:, spare : wave.shape[1] - spare]
 
     @property

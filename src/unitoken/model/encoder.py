@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..config import EncoderConfig
 from ..nn.blocks import ConvNeXtBlock, Halve
 from ..nn.flow import Rows
+from ..nn.linear import Linear
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.side_at = config.blocks[-1] - side_blocks
-        self.side = nn.Linear(side, config.dims[-1], bias=False) if side else None
+        self.side = Linear(side, config.dims[-1], bias=False) if side else None
         if self.side is not None:
             nn.init.zeros_(self.side.weight)  # an encoder trained without it goes on from where it was
-        self.stem = nn.Linear(features, config.dims[0])
+        self.stem = Linear(features, config.dims[0])
         scale = 1 / sum(config.blocks)
         last = len(config.dims) - 1
         self.stages = nn.ModuleList()
@@ -63,7 +64,7 @@ class Encoder(nn.Module):
             futures = spread_lookahead(count, config.kernel, budget)
             self.stages.append(nn.ModuleList(ConvNeXtBlock(dim, config.kernel, config.expansion, f, scale=scale) for f in futures))
         self.norm = nn.LayerNorm(config.dims[-1], eps=1e-6)
-        self.out = nn.Linear(config.dims[-1], out) if out else None
+        self.out = Linear(config.dims[-1], out) if out else None
 
     def forward(self, features: Tensor, rows: Rows, side: Tensor | Heard | None = None) -> Tensor:
         """Encode frames.

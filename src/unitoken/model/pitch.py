@@ -11,6 +11,7 @@ from ..nn.blocks import AdaptiveNorm, ConvNeXtBlock
 from ..nn.codebook import full
 from ..nn.flow import Rows
 from ..nn.harmonic import LEAST_HZ, MOST_HZ, run_through, running_phase
+from ..nn.linear import Linear
 from .encoder import Context, spread_lookahead
 
 CENTRE, SPREAD = 5.0, 0.5
@@ -30,14 +31,14 @@ class PitchPredictor(nn.Module):
         super().__init__()
         size = config.decoder
         self.dim = size.pitch_dim
-        self.from_s = nn.Linear(config.semantic.quantizer.dim, self.dim * (config.hop_s // size.hop))
-        self.from_p = nn.Linear(config.residual.quantizer.dim, self.dim * (config.hop_p // size.hop))
+        self.from_s = Linear(config.semantic.quantizer.dim, self.dim * (config.hop_s // size.hop))
+        self.from_p = Linear(config.residual.quantizer.dim, self.dim * (config.hop_p // size.hop))
         lookahead = None if size.lookahead_frames is None else size.lookahead_frames * (config.hop_s // size.hop)
         futures = spread_lookahead(size.pitch_blocks, size.kernel, lookahead)
         scale = 1 / size.pitch_blocks
         self.blocks = nn.ModuleList(ConvNeXtBlock(self.dim, size.kernel, size.expansion, future, size.condition_dim, scale) for future in futures)
         self.norm = AdaptiveNorm(self.dim, size.condition_dim)
-        self.out = nn.Linear(self.dim, 2)
+        self.out = Linear(self.dim, 2)
 
     def forward(self, s: Tensor, p: Tensor, rows: Rows, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Predict F0.
@@ -51,8 +52,8 @@ class PitchPredictor(nn.Module):
         Returns:
             natural logarithm of F0 in Hz, and the logit of voice, `(batch, frames)` each.
         """
-        fine = self.from_s(s).reshape(len(s), -1, self.dim)
-        x = rows.cut(fine + self.from_p(p).reshape(len(s), -1, self.dim)[:, : fine.shape[1]])
+        fine = self.from_s(s).unflatten(-1, (-1, self.dim)).flatten(1, 2)
+        x = rows.cut(fine + self.from_p(p).unflatten(-1, (-1, self.dim)).flatten(1, 2)[:, : fine.shape[1]])
         for block in self.blocks:
             x = block(x, rows, condition)
         out = full(self.out(self.norm(x, condition)))

@@ -9,6 +9,7 @@ from ..encoder_config import POSITIONS, TransformerConfig
 from ..errors import ConfigError
 from ..nn.attention import AttentionBlock, sinusoids
 from ..nn.flow import Rows
+from ..nn.linear import Linear
 from .encoder import Context, Encoder, spread_lookahead
 
 
@@ -33,7 +34,7 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.ModuleList(AttentionBlock(config.dim, config.heads, hidden) for hidden in config.hidden)
         self.futures = spread_lookahead(len(config.hidden), 2 * config.reach + 1, config.lookahead_frames)
         self.norm = nn.LayerNorm(config.dim)
-        self.out = nn.Linear(config.dim, out)
+        self.out = Linear(config.dim, out)
 
     def forward(self, features: Tensor, rows: Rows) -> Tensor:
         """Encode frames.
@@ -53,8 +54,8 @@ class TransformerEncoder(nn.Module):
         rows.join(2)
         x = rows.extend(F.gelu(self._convolved(x, self.second)), 0, 0, group=2)
         rows.join(2)
-        x = x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2]).mean(2)
-        x = rows.cut(x + self.positions[self._numbers(rows, len(x), x.shape[1])])
+        x = x.unflatten(1, (-1, 2)).mean(2)
+        x = rows.cut(x + self.positions[self._numbers(rows, x.shape[0], x.shape[1])])
         for block, future in zip(self.blocks, self.futures, strict=True):
             x = block(x, rows, self.config.reach, future)
         return self.out(self.norm(x))

@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .flow import Rows
+from .linear import Linear
 
 
 def sinusoids(positions: int, channels: int) -> Tensor:
@@ -56,11 +56,11 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm_attention = nn.LayerNorm(channels)
-        self.query_key_value = nn.Linear(channels, 3 * channels)
-        self.joined = nn.Linear(channels, channels)
+        self.query_key_value = Linear(channels, 3 * channels)
+        self.joined = Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
-        self.up = nn.Linear(channels, hidden)
-        self.down = nn.Linear(hidden, channels)
+        self.up = Linear(channels, hidden)
+        self.down = Linear(hidden, channels)
 
     def forward(self, x: Tensor, rows: Rows, past: int, future: int) -> Tensor:
         """Return `(batch, frames, channels)`, zero outside the clip.
@@ -79,8 +79,8 @@ class AttentionBlock(nn.Module):
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, *wide[..., 2 * channels :].chunk(2, -1)))
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
         allowed = near(rows.present(frames, past, future, x.device), frames, past, future, x.device)
-        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(len(x), self.heads, -1, -1).flatten(0, 1)
+        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(x.shape[0], self.heads, -1, -1).flatten(0, 1)
         scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=query.shape[-1] ** -0.5)
-        heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (len(x), self.heads))
+        heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (-1, self.heads))
         x = x + self.joined(heard.transpose(1, 2).flatten(2))
-        return rows.cut(x + self.down(F.gelu(self.up(self.norm(x)))))
+        return rows.cut(x + self.down(self.up.gelu(self.norm(x))))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .flow import Rows
+from .linear import Linear
 
 
 class DepthwiseConv(nn.Module):
@@ -52,7 +53,7 @@ class AdaptiveNorm(nn.Module):
     def __init__(self, channels: int, condition_dim: int = 0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=1e-6, elementwise_affine=not condition_dim)
-        self.affine = nn.Linear(condition_dim, 2 * channels) if condition_dim else None
+        self.affine = Linear(condition_dim, 2 * channels) if condition_dim else None
         if self.affine is not None:
             nn.init.zeros_(self.affine.bias)
             nn.init.trunc_normal_(self.affine.weight, std=0.02)
@@ -82,8 +83,8 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.conv = DepthwiseConv(channels, kernel, future)
         self.norm = AdaptiveNorm(channels, condition_dim)
-        self.up = nn.Linear(channels, expansion * channels)
-        self.down = nn.Linear(expansion * channels, channels)
+        self.up = Linear(channels, expansion * channels)
+        self.down = Linear(expansion * channels, channels)
         self.scale = nn.Parameter(torch.full((channels,), scale))
         for layer in (self.up, self.down):
             nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
@@ -93,7 +94,7 @@ class ConvNeXtBlock(nn.Module):
         """Return `(batch, frames, channels)`, zero outside the clip; `x` must be zero there too."""
         wide = rows.extend(x, self.conv.past, self.conv.future)
         y = self.norm(self.conv(wide), condition)
-        y = self.down(F.gelu(self.up(y)))
+        y = self.down(self.up.gelu(y))
         return rows.cut(self.conv.inner(wide) + y * self.scale)
 
 
@@ -108,7 +109,7 @@ class Halve(nn.Module):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.proj = nn.Linear(2 * channels, out_channels)
+        self.proj = Linear(2 * channels, out_channels)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         """Return `(batch, frames / 2, out_channels)`, zero outside the clip."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .linear import linear
+
 EQUAL = 1e-13
 """Share of a squared length by which distances in float64 may differ and be equal all the same."""
 
@@ -40,7 +42,7 @@ def _scores(latent: Tensor, codebook: Tensor, squares: Tensor) -> Tensor:
     """Return the squared distances of latents `(..., dim)` to all codewords, less the latents' own squares, `(n, size)`."""
     # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c.
     with torch.autocast(latent.device.type if latent.device.type != "meta" else "cpu", enabled=False):
-        return torch.addmm(squares, full(latent).reshape(-1, latent.shape[-1]), codebook.T, alpha=-2)
+        return linear(full(latent).reshape(-1, latent.shape[-1]) * -2, codebook, squares)
 
 
 def nearest(latent: Tensor, codebook: Tensor) -> Tensor:

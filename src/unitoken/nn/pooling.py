@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .linear import Linear
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -52,8 +54,8 @@ class AttentivePooling(nn.Module):
 
     def __init__(self, channels: int, hidden: int = 64) -> None:
         super().__init__()
-        self.hidden = nn.Linear(channels, hidden)
-        self.logits = nn.Linear(hidden, channels)
+        self.hidden = Linear(channels, hidden)
+        self.logits = Linear(hidden, channels)
 
     def statistics(self, x: Tensor, mask: Tensor) -> Statistics:
         """Return the moments of one block of frames.
@@ -62,13 +64,16 @@ class AttentivePooling(nn.Module):
             x: float32 `(batch, frames, channels)`.
             mask: float32 `(batch, frames, 1)` of ones and zeros.
         """
-        logits = self.BOUND * torch.tanh(self.logits(torch.tanh(self.hidden(x))))
-        weights = torch.exp(logits.double()) * mask.double()
+        weights = torch.exp(self.bounded(x).double()) * mask.double()
         weight = weights.sum(1)
         values = x.double()
         mean = (weights * values).sum(1) / torch.where(weight > 0, weight, 1.0)
         moment = (weights * (values - mean.unsqueeze(1)) ** 2).sum(1)
         return Statistics(weight, mean, moment)
+
+    def bounded(self, x: Tensor) -> Tensor:
+        """Return the logarithms of the weights, within `BOUND`, of frames `(batch, frames, channels)`."""
+        return self.BOUND * torch.tanh(self.logits(torch.tanh(self.hidden(x))))
 
     def pooled(self, statistics: Statistics) -> Tensor:
         """Return mean and standard deviation, of the weights' type, `(batch, 2 * channels)`."""

@@ -86,11 +86,10 @@ def with_lookahead(codec: Codec, frames: int) -> Codec:
     heard, left = codec.decoder.lag, made.decoder.lag
     if left >= heard:
         raise TrainError(f"the decoder of {codec.config.name} hears {heard} frames ahead, {frames} frames of lookahead are {left}; give fewer")
-    state, convolutions = codec.state_dict(), dict(codec.named_modules())
-    for name, conv in made.named_modules():
-        if isinstance(conv, DepthwiseConv):
-            old = convolutions[name].weight
-            lost = convolutions[name].future - conv.future
+    state = codec.state_dict()
+    for (name, known), conv in zip(codec.named_modules(), made.modules(), strict=True):
+        if isinstance(known, DepthwiseConv) and isinstance(conv, DepthwiseConv):
+            old, lost = known.weight, known.future - conv.future
             kept = old[..., : old.shape[-1] - lost].clone()
             kept[..., -1] += old[..., old.shape[-1] - lost :].sum(-1)
             state[f"{name}.weight"] = torch.nn.functional.pad(kept, (lost, 0))

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import TrainError
-from ..hub import load_into, load_stored, save_stored
-from ..model.codec import Codec
+from ..hub import build_codec, load_stored, save_stored
 from .examples import ExampleMaker, ReconstructionSettings
 from .loop import descend
 from .pitch import PitchCache, compute_pitch
@@ -61,8 +60,7 @@ def fine_tune(
     stored = load_stored(model)
     if (kind := stored.config.semantic.quantizer.kind) != "vq":
         raise TrainError(f"the semantic quantizer of {stored.config.name} is {kind}; models with kind vq can be tuned, train others with the stages")
-    codec = Codec(stored.config)
-    load_into(codec, stored)
+    codec = build_codec(stored)
     data.mkdir(parents=True, exist_ok=True)
     with tarfile.open(data / "audio.tar", "w") as tar:
         for path in paths:

@@ -14,7 +14,7 @@ from ..config import CodecConfig
 from ..errors import TrainError
 from ..files import replacing
 from ..hub import CONFIG as STORED
-from ..hub import load_into, load_stored
+from ..hub import build_codec, load_stored
 from ..model.codec import Codec
 from ..presets import PRESETS, preset
 from .semantic import SemanticStudent, check_codebook
@@ -149,10 +149,7 @@ def load_codec(folder: str | os.PathLike[str], config: CodecConfig | None = None
     """
     folder = Path(folder)
     if (folder / STORED).is_file():
-        stored = load_stored(folder)
-        codec = Codec(stored.config)
-        load_into(codec, stored)
-        return codec
+        return build_codec(load_stored(folder))
     state = next((held for prefix in reversed(PREFIXES.values()) if (held := averaged_state(folder, prefix))), None)
     if state is None:
         raise TrainError(f"{folder} is no run with a whole codec; give a run of these stages: {', '.join(PREFIXES)}")

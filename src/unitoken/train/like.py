@@ -121,7 +121,7 @@ def keep_rest(codec: Codec, student: SemanticStudent, codewords: Tensor, count: 
 
 def _readers(codec: Codec) -> dict[str, nn.Linear]:
     """Return the layers that read S's codewords, by name."""
-    found = {"decoder.from_s": codec.decoder.from_s, "decoder.pitch.from_s": codec.decoder.pitch.from_s}
+    found: dict[str, nn.Linear] = {"decoder.from_s": codec.decoder.from_s, "decoder.pitch.from_s": codec.decoder.pitch.from_s}
     return found if codec.residual.side is None else found | {"residual.side": codec.residual.side}
 
 

@@ -1,0 +1,58 @@
+"""Products with weights that are as fast as the CPU allows in inference.
+
+torch multiplies float32 matrices with MKL, which leaves more than half of an AMD CPU unused, while oneDNN, which torch brings too and convolves with,
+does not (design note 0009). `torch.compile` reaches oneDNN by the operator that is called here.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FEW = 4
+"""Rows from which on oneDNN is faster: with fewer it spends its time on the weights."""
+
+
+def _find_operator() -> object | None:
+    """Return torch's operator for a linear layer by oneDNN, None where this torch has none."""
+    try:
+        return torch.ops.mkldnn._linear_pointwise if torch.backends.mkldnn.is_available() else None
+    except AttributeError:
+        return None
+
+
+_ONEDNN = _find_operator()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """Return `x @ weight.T + bias`, or the GELU of that.
+
+    Args:
+        x: `(..., channels)`.
+        weight: `(out, channels)`.
+        bias: `(out,)`, or None.
+        gelu: whether GELU follows.
+    """
+    if _fast(x, weight):
+        return _ONEDNN(x, weight, bias, "gelu" if gelu else "none", [], "none")  # type: ignore[operator]
+    out = F.linear(x, weight, bias)
+    return F.gelu(out) if gelu else out
+
+
+def _fast(x: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN can be called: float32 on a CPU, without gradients, not under autocast, a compiler or an exporter."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or _ONEDNN is None or torch.compiler.is_compiling():
+        return False
+    learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return x.numel() >= FEW * x.shape[-1] and not learning and not torch.is_autocast_enabled("cpu")
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`, with the same weights by the same names."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `(..., out_features)` of `(..., in_features)`."""
+        return linear(input, self.weight, self.bias)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return the GELU of what `forward` returns."""
+        return linear(x, self.weight, self.bias, gelu=True)
