@@ -23,6 +23,8 @@ from unitoken.cli import app
 from unitoken.errors import ConfigError, MissingDependencyError, ModelError
 from unitoken.evaluate.numerics import onnx_way, verify_numerics
 from unitoken.hub import save_stored
+from unitoken.nn.harmonic import run_through, running_phase
+from unitoken.nn.noise import white_noise
 from unitoken.onnx import export, export_onnx, export_programs
 from unitoken.onnx import runner as runners
 from unitoken.onnx.fourier import Forward, Inverse, frames_of
@@ -246,6 +248,21 @@ def test_the_command_line(tmp_path, monkeypatch):
     with pytest.raises(MissingDependencyError, match=r"unitoken-speech\[onnx\]"):
         export_onnx(codec(), tmp_path / "none", "")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("first", [0, -2, 7])
+def test_the_runner_has_the_source_of_the_codec(first):
+    random = torch.Generator().manual_seed(first + 2)
+    f0, voiced = 60 + 400 * torch.rand(1, 90, generator=random).double(), torch.rand(1, 90, generator=random) > 0.04
+    phase = running_phase(f0, voiced, torch.tensor([first]), 320, RATE, 10)
+    found = runners.running_phase(f0[0].numpy(), voiced[0].numpy(), first, 320 / RATE, 10)
+    np.testing.assert_allclose(found, phase[0].numpy(), rtol=0, atol=1e-9)
+    for parts in (1, 2, 4):
+        expected = run_through(f0, phase, voiced, 320, RATE, parts)
+        for one, other in zip(runners.run_through(f0[0].numpy(), found, voiced[0].numpy(), 320 / RATE, parts), expected, strict=True):
+            np.testing.assert_allclose(np.mod(one, 2 * np.pi), np.mod(other[0].numpy(), 2 * np.pi), rtol=0, atol=1e-4)
+    numbers = torch.arange(-500, 500)
+    assert np.array_equal(runners.white_noise(numbers.numpy()), white_noise(numbers).numpy())
 
 
 @pytest.mark.parametrize(("window", "n_fft", "first"), [(640, 640, 0), (640, 640, 121), (400, 512, 0), (48, 64, 3)])
