@@ -60,7 +60,7 @@ def test_attention_computes_no_frame_that_hears_less_than_it_should(begins, ends
     torch.manual_seed(0)
     block, x = AttentionBlock(16, 2, 24), torch.randn(2, 20, 16)
     counts = list[int]()
-    block.up.register_forward_hook(lambda _, __, out: counts.append(out.shape[1]))
+    block.down.register_forward_hook(lambda _, __, out: counts.append(out.shape[1]))
     kept = block(x, Flow([0, 0], [20, 20], begins=begins, ends=ends), 3, 2)
     torch.testing.assert_close(kept, block(x, Rows(), 3, 2)[:, inner])
     assert counts == [inner.stop - inner.start, 20]

@@ -17,6 +17,7 @@ from unitoken import TokenBundle, Tokenizer
 from unitoken.audio import load_audio
 from unitoken.errors import AudioError, AudioFileError, ConfigError, ModelError, TokenError
 from unitoken.hub import Stored
+from unitoken.model import compiled
 from unitoken.model.encoding import ClipEncoder
 from unitoken.nn.blocks import AdaptiveNorm
 from unitoken.resample import resample
@@ -591,3 +592,19 @@ def test_a_voice_that_is_not_quantized(tok):
         tok.decode(tok.encode(SECOND, sample_rate=RATE), quantized_g=False)
     with refused(TokenError, f"got one of the shape ({dim - 1},)"):
         tok.decode(bundle.replace(latents={"g": torch.zeros(dim - 1)}), quantized_g=False)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", ["tiny", "transformer"])
+def test_what_is_compiled_gives_the_same_tokens_and_samples(device, name, monkeypatch):
+    """What is compiled on a device, traced by a compiler that does nothing else."""
+    traced, trace, parts = [], torch.compile, compiled.parts_for(torch.device(device))
+    monkeypatch.setattr(torch, "compile", lambda method, **options: traced.append(method.__qualname__) or trace(method, backend="eager", **options))
+    monkeypatch.setattr(compiled, "parts_for", lambda device: parts)
+    plain, tok = tokenizer(VARIANTS[name]), Tokenizer(Stored(VARIANTS[name], codec(VARIANTS[name]).state_dict(), "ab" * 16), compile=True)
+    assert traced == ["Decoder.mix", *(["ConvNeXtBlock.mix", "AttentionBlock.attend"] if device == "cuda" else [])]
+    for samples in (0, 1, 20000, 170000):
+        wave = clip(samples)
+        bundle = tok.encode(wave, sample_rate=RATE)
+        assert bundle == plain.encode(wave, sample_rate=RATE)
+        torch.testing.assert_close(tok.decode(bundle), plain.decode(bundle), rtol=0, atol=1e-5)

@@ -15,6 +15,7 @@ from .clips import Audio, Blocks, clip_blocks
 from .config import CodecConfig
 from .errors import ModelError, TokenError
 from .hub import Stored, build_codec, load_stored, save_stored
+from .model.compiled import compile_parts
 from .model.decoding import ClipDecoder, Tokens
 from .model.encoding import ClipEncoder, Encoded
 from .model.windows import CORE
@@ -32,17 +33,20 @@ class Tokenizer:
     Args:
         stored: configuration, weights and fingerprint.
         device: where to compute: `cpu`, `cuda`, `cuda:1`, ...
+        compile: compile what can be, by `torch.compile`: the first calls take minutes, later ones less time. Tokens stay what they are.
 
     Raises:
         ModelError: if the weights do not fit the configuration, or the device cannot be used.
     """
 
-    def __init__(self, stored: Stored, device: str | torch.device = "cpu") -> None:
+    def __init__(self, stored: Stored, device: str | torch.device = "cpu", *, compile: bool = False) -> None:
         codec = build_codec(stored)
         try:
             self._codec = codec.eval().requires_grad_(False).to(device)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"cannot use the device {str(device)!r}: {error}; device='cpu' works everywhere") from error
+        if compile:
+            compile_parts(codec)
         self._stored = replace(stored, state={})
         self._dtype = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
         self._device = next(self._codec.parameters()).device
@@ -56,6 +60,7 @@ class Tokenizer:
         revision: str | None = None,
         device: str | torch.device = "cpu",
         local_files_only: bool = False,
+        compile: bool = False,
     ) -> "Tokenizer":
         """Load a tokenizer.
 
@@ -65,12 +70,13 @@ class Tokenizer:
             revision: branch, tag or commit of a Hub repository.
             device: where to compute.
             local_files_only: take a Hub repository from the local cache, without network.
+            compile: compile what can be, see the class.
 
         Raises:
             ModelError: if there is no such model, a file is missing, its hash is wrong, or the device cannot be used.
             ConfigError: if the stored configuration cannot be built.
         """
-        return cls(load_stored(name_or_path, revision=revision, local_files_only=local_files_only), device)
+        return cls(load_stored(name_or_path, revision=revision, local_files_only=local_files_only), device, compile=compile)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> str:
         """Write the folder that `from_pretrained` reads, and return its fingerprint, which is this tokenizer's own.

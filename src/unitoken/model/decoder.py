@@ -112,18 +112,23 @@ class Decoder(nn.Module):
 
     def parts(self, heads: Tensor, rows: Rows, source: Source, noise: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """Return the real and the imaginary part of what `spectrum` returns; `noise` are those of `noise_spectrum`, where there is noise."""
+        rows.split(self.config.decoder.subframes)
+        real, imaginary = self.mix(heads, source.f0, source.voice, source.phase, noise)
+        return rows.cut(real), rows.cut(imaginary)
+
+    def mix(self, heads: Tensor, f0: Tensor, voice: Tensor, phase: Tensor, noise: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Return the real and the imaginary part of a spectrum; see `Source` for `f0`, `voice` and `phase`."""
         subframes, n_fft = self.config.decoder.subframes, self.config.decoder.n_fft
-        rows.split(subframes)
         free, angle, shape = heads.unflatten(-1, (subframes, -1)).flatten(1, 2).split(self.bins, -1)
-        lobe, turned = harmonics(source.f0, source.phase, n_fft, self.config.sample_rate)
-        tone, level = lobe * (amplitude(shape) * source.voice.unsqueeze(-1)), amplitude(free)
+        lobe, turned = harmonics(f0, phase, n_fft, self.config.sample_rate)
+        tone, level = lobe * (amplitude(shape) * voice.unsqueeze(-1)), amplitude(free)
         smooth = level if self.noisy is None else level * (1 - self.noisy)
-        real = tone * torch.cos(turned) + smooth * torch.cos(angle)
-        imaginary = tone * torch.sin(turned) + smooth * torch.sin(angle)
+        real = torch.addcmul(tone * torch.cos(turned), smooth, torch.cos(angle))
+        imaginary = torch.addcmul(tone * torch.sin(turned), smooth, torch.sin(angle))
         if self.noisy is not None and noise is not None:
             rough = level * self.noisy
-            real, imaginary = real + noise[0] * rough, imaginary + noise[1] * rough
-        return rows.cut(real), rows.cut(imaginary)
+            real, imaginary = torch.addcmul(real, noise[0], rough), torch.addcmul(imaginary, noise[1], rough)
+        return real, imaginary
 
     def waveform(self, spectrum: Tensor) -> Tensor:
         """Return the samples, float32 `(batch, (frames - 2 * EDGE) * hop)`, of all but the first and last `EDGE` frames of a spectrum."""

@@ -75,12 +75,22 @@ class AttentionBlock(nn.Module):
         frames, channels = wide.shape[1] - past - future, x.shape[2]
         if frames < 0:
             return wide[..., :channels]
+        return rows.cut(self.attend(wide, near(rows.present(frames, past, future, x.device), frames, past, future, x.device), past))
+
+    def attend(self, wide: Tensor, allowed: Tensor, past: int) -> Tensor:
+        """Return `(batch, frames, channels)`.
+
+        Args:
+            wide: frames, queries, keys and values, `(batch, past + frames + future, 4 * channels)`.
+            allowed: which frames each frame may attend to, see `near`.
+            past: frames before the first one.
+        """
+        channels, frames = wide.shape[2] // 4, allowed.shape[2]
         x, query = wide[:, past : past + frames].split([channels, channels, 2 * channels], -1)[:2]
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, *wide[..., 2 * channels :].chunk(2, -1)))
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        allowed = near(rows.present(frames, past, future, x.device), frames, past, future, x.device)
         bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(x.shape[0], self.heads, -1, -1).flatten(0, 1)
         scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=query.shape[-1] ** -0.5)
         heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (-1, self.heads))
         x = x + self.joined(heard.transpose(1, 2).flatten(2))
-        return rows.cut(x + self.down(self.up.gelu(self.norm(x))))
+        return x + self.down(self.up.gelu(self.norm(x)))

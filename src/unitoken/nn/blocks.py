@@ -92,10 +92,13 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, rows: Rows, condition: Tensor | None = None) -> Tensor:
         """Return `(batch, frames, channels)`, zero outside the clip; `x` must be zero there too."""
-        wide = rows.extend(x, self.conv.past, self.conv.future)
+        return rows.cut(self.mix(rows.extend(x, self.conv.past, self.conv.future), condition))
+
+    def mix(self, wide: Tensor, condition: Tensor | None) -> Tensor:
+        """Return `(batch, frames, channels)` of `(batch, past + frames + future, channels)`."""
         y = self.norm(self.conv(wide), condition)
         y = self.down(self.up.gelu(y))
-        return rows.cut(self.conv.inner(wide) + y * self.scale)
+        return self.conv.inner(wide) + y * self.scale
 
 
 class Halve(nn.Module):

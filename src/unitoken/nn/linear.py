@@ -23,6 +23,21 @@ def _find_operator() -> object | None:
 _ONEDNN = _find_operator()
 
 
+def _called(x: Tensor, weight: Tensor, bias: Tensor | None, post: str) -> Tensor:
+    return _ONEDNN(x, weight, bias, post, [], "none")  # type: ignore[operator]
+
+
+@torch.library.custom_op("unitoken::linear", mutates_args=())
+def _for_compilers(x: Tensor, weight: Tensor, bias: Tensor | None, post: str) -> Tensor:
+    """Call oneDNN where a compiler does not look: it would fuse the operator with others, and can do so with constant weights only."""
+    return _called(x, weight, bias, post)
+
+
+@_for_compilers.register_fake
+def _shaped(x: Tensor, weight: Tensor, bias: Tensor | None, post: str) -> Tensor:
+    return x.new_empty(*x.shape[:-1], weight.shape[0])
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """Return `x @ weight.T + bias`, or the GELU of that.
 
@@ -33,17 +48,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
         gelu: whether GELU follows.
     """
     if _fast(x, weight):
-        return _ONEDNN(x, weight, bias, "gelu" if gelu else "none", [], "none")  # type: ignore[operator]
+        call = _for_compilers if torch.compiler.is_compiling() else _called
+        return call(x, weight, bias, "gelu" if gelu else "none")
     out = F.linear(x, weight, bias)
     return F.gelu(out) if gelu else out
 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
-    """Return whether oneDNN can be called: float32 on a CPU, without gradients, not under autocast, a compiler or an exporter."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or _ONEDNN is None or torch.compiler.is_compiling():
+    """Return whether oneDNN can be called: float32 on a CPU, without gradients, not under autocast, and not to be exported."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or _ONEDNN is None or torch.compiler.is_exporting():
         return False
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    return x.numel() >= FEW * x.shape[-1] and not learning and not torch.is_autocast_enabled("cpu")
+    return (torch.compiler.is_compiling() or x.numel() >= FEW * x.shape[-1]) and not learning and not torch.is_autocast_enabled("cpu")
 
 
 class Linear(nn.Linear):
