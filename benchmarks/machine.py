@@ -1,6 +1,7 @@
 """What a benchmark ran on: the lines above its table."""
 
 import platform
+import resource
 import statistics
 import subprocess
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 import unitoken
+from unitoken.nn.linear import linear
 
 MATRIX = 1024
 ROOT = Path(__file__).parents[1]
@@ -38,13 +40,24 @@ def median_seconds(work, repeat):
     return statistics.median(times[1:])
 
 
-def matmul_gflops(repeat=5):
-    """Return the speed of a float32 product of two square matrices, in 10^9 operations a second."""
+def peak_mib():
+    """Return the most memory that this process has had, in MiB; without what its parent had, which `getrusage` may count."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def product_gflops(repeat=5):
+    """Return the speed of a float32 product of two square matrices by MKL and by oneDNN, in 10^9 operations a second."""
     a, b = torch.randn(2, MATRIX, MATRIX, generator=torch.Generator().manual_seed(0))
-    return 2 * MATRIX**3 / median_seconds(lambda: a @ b, repeat) / 1e9
+    with torch.no_grad():
+        ways = {"torch": lambda: a @ b, "oneDNN": lambda: linear(a, b)}
+        return {name: 2 * MATRIX**3 / median_seconds(way, repeat) / 1e9 for name, way in ways.items()}
 
 
 def print_machine(name, threads):
     """Print what a benchmark of a model runs on."""
+    products = ", ".join(f"{speed:.0f} by {way}" for way, speed in product_gflops().items())
     print(f"{name} on {cpu_name()}, {threads} thread(s), torch {torch.__version__}, unitoken-speech {unitoken.__version__} at {commit()},")
-    print(f"float32; matrix product {MATRIX} x {MATRIX}: {matmul_gflops():.0f} GFLOP/s")
+    print(f"float32; GFLOP/s of a matrix product {MATRIX} x {MATRIX}: {products}")

@@ -11,9 +11,12 @@ from machine import CLIP, print_machine
 import unitoken
 
 RATE = 16000
-WORK = """
-import resource, sys
+WORK = f"""
+import sys
 import torch
+
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from machine import peak_mib
 from unitoken import TokenBundle, Tokenizer, save_audio
 
 torch.set_num_threads(1)
@@ -23,7 +26,7 @@ if work == "encode":
     tok.encode(source).save(target)
 elif work == "decode":
     save_audio(target, tok.decode_blocks(TokenBundle.load(source)), tok.sample_rate)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_mib())
 """
 
 

@@ -140,15 +140,30 @@ def table(lines):
     return [rows[0], *rows[2:]]
 
 
-def test_speed_prints_a_table(run, model):
+def test_lengths_prints_a_table(run, model):
     threads = torch.get_num_threads()
     arguments = ("--model", model, "--seconds", 0.5, 1, "--batch", 1, 2, "--repeat", 1, "--threads", threads)
-    head, product, *lines = run("benchmarks/speed.py", *arguments)
+    head, product, *lines = run("benchmarks/lengths.py", *arguments)
     assert re.match(rf"tiny on .+, {threads} thread\(s\), torch {re.escape(torch.__version__)}, unitoken-speech \S+ at \S+,$", head)
-    assert product.startswith("float32; matrix product 1024 x 1024: ")
+    assert product.startswith("float32; GFLOP/s of a matrix product 1024 x 1024: ")
     _, *rows = table(lines)
     assert [row[:5] for row in rows] == [["tiny", "cpu", "250", seconds, clips] for seconds in ("0.5", "1") for clips in "12"]
     assert all(float(value) > 1 for row in rows for value in row[5:])
+
+
+def test_speed_prints_tables(run, tmp_path):
+    """Of the packaged model, and of a peer that is there, and why another one is not."""
+    threads = torch.get_num_threads()
+    options = ("--seconds", 0.5, "--rounds", 1, "--batch", 1, 2, "--threads", threads)
+    text = "\n".join(run("benchmarks/speed.py", *options, "--only", "unitoken", "EnCodec", "SNAC"))
+    speeds, sizes = (part.splitlines() for part in text.split("\n\n")[1:3])
+    _, *rows = table(speeds)
+    assert [row[0] for row in rows] == ["unitoken", "EnCodec"]
+    assert all(float(value) > 0.1 for row in rows for value in row[1:])
+    _, *facts = table(sizes)
+    assert [(row[0], float(row[1])) for row in facts] == [("unitoken", 19.3), ("EnCodec", 14.9)]
+    assert all(float(value) > 0 for row in facts for value in row[2:])
+    assert re.search(r"^left out: SNAC: \w+Error: ", text, re.MULTILINE)
 
 
 def test_stream_prints_a_table(run, model):

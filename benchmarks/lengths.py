@@ -1,0 +1,58 @@
+"""Print how fast a model encodes and decodes, as a Markdown table, beside the speed of a plain matrix product on the same machine."""
+
+import argparse
+
+import torch
+from machine import CLIP, median_seconds, print_machine
+
+import unitoken
+from unitoken.model import windows
+
+
+def speech(tok, seconds, batch):
+    """Return clips of so many seconds each: speech that is repeated, every clip from another place on."""
+    wave, size = unitoken.load_audio(CLIP, sample_rate=tok.sample_rate)[0], round(seconds * tok.sample_rate)
+    wave = wave.repeat(-(-size // len(wave)) + 1)
+    return [wave.roll(-1000 * number)[:size] for number in range(batch)]
+
+
+def measure(tok, seconds, batch, repeat):
+    """Return seconds of audio encoded and decoded in a second."""
+    clips = speech(tok, seconds, batch)
+    bundles = tok.encode(clips, sample_rate=tok.sample_rate)
+    encode = median_seconds(lambda: tok.encode(clips, sample_rate=tok.sample_rate), repeat)
+    decode = median_seconds(lambda: tok.decode(bundles), repeat)
+    return batch * seconds / encode, batch * seconds / decode
+
+
+def arguments():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="a packaged model, a folder, or a Hub repository; default: the packaged one")
+    parser.add_argument("--device", default="cpu", help="where the model computes; the matrix product is always the CPU's")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[2, 10, 60], help="length of a clip; several numbers give several rows")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="clips in one call; several numbers give several rows")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=5, help="the median of so many calls counts")
+    parser.add_argument("--core", type=int, default=windows.CORE, help="frames of a block: to choose it, see docs/design/0002-exactness.md")
+    return parser.parse_args()
+
+
+def main():
+    """Measure and print."""
+    args = arguments()
+    torch.set_num_threads(args.threads)  # noqa: TID251 - a benchmark must say how many threads it used
+    windows.CORE, windows.QUANTUM = args.core, min(args.core, windows.QUANTUM)
+    tok = unitoken.Tokenizer.from_pretrained(args.model, device=args.device)
+    print_machine(tok.config.name, args.threads)
+    print(f"median of {args.repeat} calls after a warm-up; real speech, which is repeated\n")
+    print("| model | device | block (frames) | clip (s) | clips in a call | encode (x real time) | decode (x real time) |")
+    print("|---|---|---|---|---|---|---|")
+    for seconds in args.seconds:
+        for batch in args.batch:
+            encode, decode = measure(tok, seconds, batch, args.repeat)
+            print(f"| {tok.config.name} | {tok.device} | {args.core} | {seconds:g} | {batch} | {encode:.1f} | {decode:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
