@@ -114,7 +114,6 @@ def alone(name, folder, seconds):
         found = {"load": loaded, "peak": peak_mib()}
         if system.modules:
             found["parameters"] = sum(value.numel() for module in system.modules for value in module.parameters())
-            )
             for what, work in made.items():
                 found[what] = macs(work) / seconds if work else None
     print(json.dumps(found))
