@@ -7,6 +7,10 @@ from torch import Tensor, nn
 
 from ..config import FrontEndConfig
 from .flow import Rows
+from .linear import linear
+
+LEAST = 1e-30
+"""Square of a magnitude that is nothing."""
 
 
 def mel_triangles(mels: int, bins: int, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +69,9 @@ class LogMel(nn.Module):
         rows.join(config.hop)
         if not wide.shape[1]:
             return wide.new_zeros(len(wide), 0, config.n_fft // 2 + 1)
-        return torch.fft.rfft(wide.unfold(1, config.window, config.hop) * self.window, config.n_fft).abs()
+        spectrum = torch.fft.rfft(wide.unfold(1, config.window, config.hop) * self.window, config.n_fft)
+        # On a CPU in a third of the time of `abs`; without the least there would be no gradient at zero.
+        return spectrum.real.square().add_(LEAST).addcmul_(spectrum.imag, spectrum.imag).sqrt()
 
     def forward(self, waveform: Tensor, rows: Rows | None = None) -> Tensor:
         """Return log10 of the mel magnitudes, shifted to about zero mean.
@@ -81,7 +87,7 @@ class LogMel(nn.Module):
 
     def compress(self, magnitudes: Tensor) -> Tensor:
         """Return the log-mel `(batch, frames, mels)` of STFT magnitudes."""
-        return torch.log10(magnitudes @ self.filters + self.config.floor) + 3
+        return torch.log10(linear(magnitudes, self.filters.T) + self.config.floor) + 3
 
 
 class InverseSTFT(nn.Module):
