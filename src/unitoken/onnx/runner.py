@@ -44,6 +44,7 @@ class Runner:
         self.config: dict[str, Any] = json.loads((folder / "runner.json").read_text(encoding="utf-8"))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the graphs' threads would wait in each other's way
         self._sessions: dict[str, Any] = {
             name: onnxruntime.InferenceSession(folder / file, options, providers=providers or ["CPUExecutionProvider"])
             for name, file in self.config["files"].items()
