@@ -187,6 +187,25 @@ def print_sizes(found, speeds, args):
         print("| " + " | ".join([name, *counts, *shares, f"{facts['peak']:.0f}", number(facts["import"], 2), number(facts["load"], 2)]) + " |")
 
 
+def print_agreement(folder, names):
+    """Print how far the exported graphs are from the model, on the clips of the examples: tokens that differ, and SNR of the same tokens decoded."""
+    import unitoken
+
+    tok = unitoken.Tokenizer.from_pretrained()
+    waves = [unitoken.load_audio(path, sample_rate=tok.sample_rate)[0] for path in sorted(CLIP.parent.glob("*.flac"))]
+    bundles = tok.encode(waves, sample_rate=tok.sample_rate)
+    decoded = torch.cat(tok.decode(bundles))
+    total = sum(len(bundle.s) + len(bundle.p) + len(bundle.g) for bundle in bundles)
+    for name in names:
+        system, differ, others = build(name, folder, 1), 0, []
+        for bundle, (tokens, _) in zip(bundles, (system.encode([wave])[0] for wave in waves), strict=True):
+            differ += sum(int((tokens[stream] != getattr(bundle, stream).numpy()).sum()) for stream in "spg")
+            known = {stream: getattr(bundle, stream).numpy() for stream in "spg"}
+            others.append(torch.from_numpy(system.decode([(known, bundle.num_samples)])[0]))
+        apart = 10 * torch.log10(decoded.square().sum() / (decoded - torch.cat(others)).square().sum())
+        print(f"\n{name}: {differ} of {total} tokens differ from unitoken's; the same tokens decoded: {apart:.1f} dB SNR")
+
+
 def arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -218,6 +237,7 @@ def main():
         print(f"clips of {args.seconds:g} s of speech, one call of each system in turn, median of {args.rounds}; other systems with random weights\n")
         speeds = print_speeds(list(found), folder, args)
         print_sizes(found, speeds, args)
+        print_agreement(folder, [name for name in found if "ONNX" in name])
         for name, error in errors.items():
             print(f"\nleft out: {name}: {error}")
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import wave
@@ -227,6 +228,27 @@ def test_a_program_computes_what_its_graph_does(tmp_path):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     longer = torch.export.load(tmp_path / "encoder.pt2").module()(clip(33 * HOP)[None], torch.tensor([0]), torch.tensor([33 * HOP]))
     assert torch.equal(longer[0][0, :, 0], tokenizer(NOISY).encode(clip(33 * HOP), sample_rate=RATE).s)
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_exports_runs(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").symlink_to(folder)
+    monkeypatch.syspath_prepend("")
+    monkeypatch.setitem(sys.modules, "runner", None)  # whoever imports it next gets the folder's
+    del sys.modules["runner"]
+    speech = clip(30 * HOP, 5)
+    names = {"waveform": speech.numpy()}
+    by_runner, by_program = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    exec(by_runner, names)  # noqa: S102
+    tok = tokens_of(folder)
+    assert np.array_equal(names["tokens"]["s"], tok.encode(speech, sample_rate=RATE).s.numpy())
+    assert names["again"].shape == speech.shape
+    export_programs(codec(tok.config), tmp_path / "programs")
+    exec(by_program.replace("folder/", "programs/"), names := {"waveform": speech})  # noqa: S102
+    assert torch.equal(names["s"][0, :, 0], tok.encode(speech, sample_rate=RATE).s)
 
 
 def test_the_command_line(tmp_path, monkeypatch):
