@@ -76,7 +76,8 @@ def test_from_recordings_to_a_model(tmp_path, monkeypatch):
         "--teacher",
         teacher,
     ]
-    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--tokens", tmp_path / "codec", *shared, *light, "--teacher", teacher)
+    call("adversarial", tmp_path / "1", pool, "-o", tmp_path / "2", "--tokens", tmp_path / "codec", *shared, *light)
+    assert "adversarial run" in call("adversarial", tmp_path / "codec", pool, "-o", tmp_path / "own", "--tokens", tmp_path / "codec", *shared, *light)
     measures = json.loads(call("validate", tmp_path / "2", pool, *held_out, "--limit", "1"))
     assert measures["clips"] == 1
     call("plot", tmp_path / "1")
@@ -153,6 +154,8 @@ def test_codecs_are_averaged_and_cut(tmp_path):
     assert torch.equal(load_codec(tmp_path / "mean").decoder.head.weight, (codecs[0].decoder.head.weight + 1) / 2)
     call("subframes", tmp_path / "mean", "-o", tmp_path / "cut")
     assert load_codec(tmp_path / "cut").config.decoder.subframes == 2
+    call("lookahead", tmp_path / "cut", "-o", tmp_path / "live", "--frames", "0")
+    assert load_codec(tmp_path / "live").config.decoder.lookahead_frames == 0
 
 
 def test_an_unknown_setting_is_named_before_any_work(tmp_path):

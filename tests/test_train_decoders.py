@@ -11,11 +11,13 @@ from trainset import TINY, make_codec
 from unitoken.config import DecoderConfig
 from unitoken.errors import ConfigError, TrainError
 from unitoken.hub import Stored
+from unitoken.model.codec import Codec
 from unitoken.model.pitch import Source
+from unitoken.nn.blocks import DepthwiseConv
 from unitoken.nn.flow import Rows
 from unitoken.nn.noise import noise_spectrum
 from unitoken.tokenizer import Tokenizer
-from unitoken.train.decoders import with_noise, with_subframes
+from unitoken.train.decoders import with_lookahead, with_noise, with_subframes
 from unitoken.train.examples import ReconstructionSettings
 from unitoken.train.reconstruction import Reconstructor
 
@@ -137,3 +139,36 @@ def test_training_hears_other_noise_each_time(monkeypatch):
     for seed in (0, 1):
         module._decode(example, s, p, g, torch.Generator().manual_seed(seed))
     assert len(set(torch.cat(seen).tolist())) == 4
+
+
+def convolutions(codec):
+    return {name: module for name, module in codec.named_modules() if isinstance(module, DepthwiseConv)}
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_decoder_that_hears_less_far_ahead_takes_the_future_to_be_like_the_present(frames):
+    """Each convolution says the same of frames that change no more after the last one that it hears; what comes before counts as it did."""
+    config = dataclasses.replace(TINY, decoder=dataclasses.replace(TINY.decoder, kernel=7, blocks=4))
+    codec = audible(Codec(config))
+    made = with_lookahead(codec, frames)
+    assert made.config.decoder == dataclasses.replace(config.decoder, lookahead_frames=frames)
+    assert made.decoder.lag < codec.decoder.lag
+    for name, conv in convolutions(made).items():
+        old = convolutions(codec)[name]
+        x = torch.randn(1, 13, old.weight.shape[0])
+        x[:, 7 + conv.future :] = x[:, 6 + conv.future : 7 + conv.future]  # frame 6, and what it still hears
+        with torch.no_grad():
+            before, after = old(x[:, 6 - old.past : 7 + old.future]), conv(x[:, 6 - conv.past : 7 + conv.future])
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+    bundles = make_bundles(codec, [24000])
+    assert make_bundles(made, [24000]) == bundles
+    assert not torch.allclose(decode(made, bundles)[0], decode(codec, bundles)[0], atol=1e-3)
+
+
+def test_a_decoder_hears_no_farther_than_it_did():
+    codec = with_lookahead(make_codec(), 0)
+    for frames in (0, 2):
+        with pytest.raises(TrainError, match=f"hears 0 frames ahead, {frames} frames of lookahead are"):
+            with_lookahead(codec, frames)
+    with pytest.raises(ConfigError, match="lookahead_frames must be 0 or more"):
+        with_lookahead(make_codec(), -1)

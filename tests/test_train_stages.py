@@ -23,7 +23,17 @@ from unitoken.train.discriminators import DiscriminatorSettings
 from unitoken.train.examples import ExampleMaker, ReconstructionSettings
 from unitoken.train.features import FeatureCache, compute_features
 from unitoken.train.fine_tune import fine_tune
-from unitoken.train.handover import averaged_state, config_of, join_codec, keep_config, load_codec, load_student, read_config, trained_codebook
+from unitoken.train.handover import (
+    averaged_state,
+    config_of,
+    heads_of,
+    join_codec,
+    keep_config,
+    load_codec,
+    load_student,
+    read_config,
+    trained_codebook,
+)
 from unitoken.train.missed import missed
 from unitoken.train.noise import NoiseBank
 from unitoken.train.pitch import PitchCache
@@ -191,6 +201,16 @@ def test_stages_hand_over(data, tmp_path, monkeypatch):
     opposed = train_adversarial(again, maker, tmp_path / "2", OPPOSE, RUN, start=averaged_state(tmp_path / "1"))
     loaded = load_codec(tmp_path / "2", TINY)
     assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in opposed.state_dict().items())
+
+
+def test_heads_are_those_of_a_run_or_begin_anew(tmp_path):
+    save_stored(tmp_path / "codec", TINY, make_codec().state_dict())
+    assert heads_of(tmp_path / "codec") is None
+    (tmp_path / "run").mkdir()
+    with pytest.raises(TrainError, match="run holds no checkpoint"):
+        heads_of(tmp_path / "run")
+    save_file({"energy.0.weight": torch.ones(2)}, tmp_path / "run" / "average.safetensors")
+    assert torch.equal(heads_of(tmp_path / "run")["energy.0.weight"], torch.ones(2))
 
 
 def test_the_codebook_and_its_encoder_learn_together(data, tmp_path, monkeypatch):
