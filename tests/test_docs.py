@@ -87,7 +87,7 @@ def test_readme_quickstart_is_six_lines():
 
 def test_readme_commands_run(folder):
     lines = [line for line in commands("unitoken") if line[0] != "train"]
-    assert [line[0] for line in lines] == ["encode", "decode", "convert", "info", "encode", "decode"]
+    assert [line[0] for line in lines] == ["encode", "decode", "convert", "info", "encode", "decode", "export"]
     for line in lines:
         result = CliRunner().invoke(app, line)
         assert result.exit_code == 0, (line, result.output, result.exception)
@@ -96,6 +96,7 @@ def test_readme_commands_run(folder):
     assert len(load_audio("again.wav")[0]) == len(load_audio("converted.wav")[0]) == 24000
     assert TokenBundle.load("tokens/day 1/a.utok") == TokenBundle.load("talk.utok")
     assert len(load_audio("decoded/day 1/a.flac")[0]) == 24000
+    assert (Path("folder") / "runner.py").is_file()
 
 
 def test_readme_training_commands_parse():
