@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import functools
+import itertools
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from unitoken.model.decoding import ClipDecoder, Tokens
 from unitoken.model.encoder import Context, Encoder, spread_lookahead
 from unitoken.model.encoding import ClipEncoder
 from unitoken.model.pitch import make_source
+from unitoken.model.stage import Kept
 from unitoken.model.synthesis import Pitch64, Synthesis
 from unitoken.model.transformer import TransformerEncoder
 from unitoken.nn.flow import Flow, Rows
@@ -451,3 +453,15 @@ def test_a_gpu_flips_few_tokens_and_decodes_the_same_samples(config):
     assert [bundle.numerics for bundle in theirs] == ["cuda/float32/torch"] * len(clips)
     for one, other in zip(cpu.decode(ours), gpu.decode(ours), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("latents", [False, True])
+def test_what_is_kept_of_a_long_clip_lies_in_one_place(latents):
+    """Appended bit by bit it is what it is at once, and of no more than twice the size."""
+    rows = torch.randn(1000, 3) if latents else torch.arange(1000)[:, None]
+    kept = Kept(rows[:0])
+    assert kept.rows.shape == rows[:0].shape
+    for first, last in itertools.pairwise((0, 0, 1, 3, 250, 251, 999, 1000)):
+        kept.append(rows[first:last])
+        assert torch.equal(kept.rows, rows[:last])
+    assert kept.rows.untyped_storage().nbytes() <= 2 * rows.untyped_storage().nbytes()

@@ -12,7 +12,7 @@ from . import windows
 from .codec import Codec
 from .reading import Reader, VoiceReader, as_row, codewords_at
 from .settling import Settler, piece_latents
-from .stage import Held
+from .stage import Held, Kept
 
 Clip = Tensor | Callable[[], Iterable[Tensor]]
 """A waveform at the codec's sample rate, float32 `(samples,)` on the CPU; or what begins to give it in pieces, as often as it is called."""
@@ -95,19 +95,19 @@ class ClipEncoder(Settler):
     def _block_by_block(self, clip: Clip, latents: bool) -> Encoded:
         config = self.codec.config
         streams = {"s": config.semantic.quantizer, "p": config.residual.quantizer}
-        kept = {
-            stream: [(torch.zeros(0, width.num_codebooks, dtype=torch.int64), torch.zeros(0, width.dim, dtype=torch.float32))]
-            for stream, width in streams.items()
-        }
+        found = {stream: Kept(torch.zeros(0, width.num_codebooks, dtype=torch.int64)) for stream, width in streams.items()}
+        before = {stream: Kept(torch.zeros(0, width.dim, dtype=torch.float32)) for stream, width in streams.items()}
 
         def take(stream: str, tokens: Tensor, latent: Tensor) -> None:
-            kept[stream].append((tokens, latent if latents else latent[:0]))
+            found[stream].append(tokens)
+            if latents:
+                before[stream].append(latent)
 
         reader = Reader(self, take)
         for piece, ends in _with_end(_blocks(clip, config.hop)):
             reader.push(piece, ends=ends)
-        (s, s_latent), (p, p_latent) = (map(torch.cat, zip(*kept[stream], strict=True)) for stream in "sp")
-        return Encoded(s, p, reader.samples, reader.statistics, *((s_latent, p_latent) if latents else ()))
+        kept = (before["s"].rows, before["p"].rows) if latents else ()
+        return Encoded(found["s"].rows, found["p"].rows, reader.samples, reader.statistics, *kept)
 
     def _together(self, clips: Sequence[Tensor], size: int, latents: bool) -> list[Encoded]:
         """Encode windows of many clips at once; P after all of S, since it hears it across their borders."""

@@ -47,6 +47,35 @@ class Held:
         return self.first + len(self.data)
 
 
+class Kept:
+    """Rows that are kept one after another, in one tensor that doubles as it fills.
+
+    A list of small tensors would lie scattered among the large ones that a block needs for a moment, which then find no room where they had been: an
+    hour took twice the memory of a minute.
+
+    Args:
+        empty: `(0, ...)`, of the type and shape of a row.
+    """
+
+    def __init__(self, empty: Tensor) -> None:
+        self._data, self._rows = empty, 0
+
+    def append(self, rows: Tensor) -> None:
+        """Keep some more rows."""
+        end = self._rows + len(rows)
+        if end > len(self._data):
+            wider = self._data.new_empty(max(end, 2 * len(self._data)), *self._data.shape[1:])
+            wider[: self._rows] = self.rows
+            self._data = wider
+        self._data[self._rows : end] = rows
+        self._rows = end
+
+    @property
+    def rows(self) -> Tensor:
+        """All of them."""
+        return self._data[: self._rows]
+
+
 @dataclass
 class Stage:
     """A network that a clip's frames go through, run after run.
