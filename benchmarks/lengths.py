@@ -3,22 +3,15 @@
 import argparse
 
 import torch
-from machine import CLIP, median_seconds, print_machine
+from machine import median_seconds, print_machine, speech
 
 import unitoken
 from unitoken.model import windows
 
 
-def speech(tok, seconds, batch):
-    """Return clips of so many seconds each: speech that is repeated, every clip from another place on."""
-    wave, size = unitoken.load_audio(CLIP, sample_rate=tok.sample_rate)[0], round(seconds * tok.sample_rate)
-    wave = wave.repeat(-(-size // len(wave)) + 1)
-    return [wave.roll(-1000 * number)[:size] for number in range(batch)]
-
-
 def measure(tok, seconds, batch, repeat):
     """Return seconds of audio encoded and decoded in a second."""
-    clips = speech(tok, seconds, batch)
+    clips = list(speech(tok.sample_rate, seconds, batch))
     bundles = tok.encode(clips, sample_rate=tok.sample_rate)
     encode = median_seconds(lambda: tok.encode(clips, sample_rate=tok.sample_rate), repeat)
     decode = median_seconds(lambda: tok.decode(bundles), repeat)

@@ -40,6 +40,13 @@ def median_seconds(work, repeat):
     return statistics.median(times[1:])
 
 
+def speech(sample_rate, seconds, batch):
+    """Return clips, float32 `(batch, samples)`: speech that is repeated, every clip from another place on."""
+    wave, size = unitoken.load_audio(CLIP, sample_rate=sample_rate)[0], round(seconds * sample_rate)
+    wave = wave.repeat(-(-size // len(wave)) + 1)
+    return torch.stack([wave.roll(-1000 * number)[:size] for number in range(batch)])
+
+
 def peak_mib():
     """Return the most memory that this process has had, in MiB; without what its parent had, which `getrusage` may count."""
     status = Path("/proc/self/status")

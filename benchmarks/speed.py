@@ -14,9 +14,11 @@ import time
 from pathlib import Path
 
 import torch
-from machine import CLIP, peak_mib, print_machine, product_gflops
+from machine import CLIP, peak_mib, print_machine, product_gflops, speech
 from peers import PEERS, System
 from torch.utils.flop_counter import FlopCounterMode
+
+from unitoken.hub import DEFAULT_MODEL
 
 OURS = "unitoken", "unitoken, compiled", "unitoken, ONNX", "unitoken, ONNX int8"
 IMPORTS = {  # of the others torchaudio is missing
@@ -38,7 +40,6 @@ def ours(name, folder, threads):
         tok = unitoken.Tokenizer.from_pretrained(compile="compiled" in name)
         codec = tok._codec
         return System(tok.sample_rate, [codec], lambda waves: tok.encode(list(waves), sample_rate=tok.sample_rate), tok.decode)
-    sys.path.insert(0, str(folder / name))
     from unitoken.onnx.runner import Runner
 
     runner = Runner(folder / name, threads)
@@ -68,15 +69,6 @@ def import_seconds(statement):
 
 def build(name, folder, threads):
     return ours(name, folder, threads) if name in OURS else PEERS[name]()
-
-
-def speech(sample_rate, seconds, batch):
-    """Return clips, float32 `(batch, samples)`: speech that is repeated, every clip from another place on."""
-    import unitoken
-
-    wave, size = unitoken.load_audio(CLIP, sample_rate=sample_rate)[0], round(seconds * sample_rate)
-    wave = wave.repeat(-(-size // len(wave)) + 1)
-    return torch.stack([wave.roll(-1000 * number)[:size] for number in range(batch)])
 
 
 def calls(system, seconds, batch):
@@ -233,7 +225,7 @@ def main():
                 export(folder)
         found, errors = described(args.only, folder, args.seconds)
         torch.set_num_threads(args.threads[0])  # noqa: TID251 - as above
-        print_machine("small-4 and others", args.threads[0])
+        print_machine(f"{DEFAULT_MODEL} and others", args.threads[0])
         print(f"clips of {args.seconds:g} s of speech, one call of each system in turn, median of {args.rounds}; other systems with random weights\n")
         speeds = print_speeds(list(found), folder, args)
         print_sizes(found, speeds, args)

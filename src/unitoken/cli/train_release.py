@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..model.codec import Codec
 from .train_inputs import CodecFolder, Compile, Config, Device, HeldOut, Noise, Output, PoolFolder, open_pool
 
 
@@ -78,21 +79,26 @@ def publish(
     typer.echo(f'Tokenizer.from_pretrained("{repository}", revision="{commit}")')
 
 
+def _write(codec: Codec, output: Path) -> None:
+    """Write a codec folder in float32, to be trained further."""
+    import torch
+
+    from ..hub import save_stored
+
+    save_stored(output, codec.config, codec.state_dict(), dtype=torch.float32)
+    typer.echo(f"codec: {output}")
+
+
 def subframes(
     codec: CodecFolder,
     output: Output,
     number: Annotated[int, typer.Option(min=2, help="Frames of the inverse STFT in each of the decoder's.")] = 2,
 ) -> None:
     """Write a codec folder whose decoder answers more often, to be trained further: `reconstruct --trained`."""
-    import torch
-
-    from ..hub import save_stored
     from ..train.decoders import with_subframes
     from ..train.handover import load_codec
 
-    made = with_subframes(load_codec(codec), number)
-    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
-    typer.echo(f"codec: {output}")
+    _write(with_subframes(load_codec(codec), number), output)
 
 
 def add_noise(
@@ -101,15 +107,10 @@ def add_noise(
     hz: Annotated[float, typer.Option(help="Frequency from which on what is not harmonic becomes noise, all of it an octave above.")] = 2000.0,
 ) -> None:
     """Write a codec folder whose decoder makes noise where it made phases, to be trained further: `reconstruct --trained`."""
-    import torch
-
-    from ..hub import save_stored
     from ..train.decoders import with_noise
     from ..train.handover import load_codec
 
-    made = with_noise(load_codec(codec), hz)
-    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
-    typer.echo(f"codec: {output}")
+    _write(with_noise(load_codec(codec), hz), output)
 
 
 def lookahead(
@@ -117,16 +118,11 @@ def lookahead(
     output: Output,
     frames: Annotated[int, typer.Option(min=0, help="Token frames that the decoder may hear ahead.")] = 0,
 ) -> None:
-    """Write a codec folder whose decoder hears less far ahead, for streams with less delay, to be trained further: `reconstruct --trained`."""
-    import torch
-
-    from ..hub import save_stored
+    """Write a codec folder whose decoder hears less far ahead, for streams with less delay, to be trained by `adversarial --set decoder_only=true`."""
     from ..train.decoders import with_lookahead
     from ..train.handover import load_codec
 
-    made = with_lookahead(load_codec(codec), frames)
-    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
-    typer.echo(f"codec: {output}")
+    _write(with_lookahead(load_codec(codec), frames), output)
 
 
 def average(
@@ -134,15 +130,10 @@ def average(
     output: Output,
 ) -> None:
     """Write a codec folder whose weights are the means of codecs that were trained on from one another, to be exported."""
-    import torch
-
-    from ..hub import save_stored
     from ..train.averaging import mean_codec
     from ..train.handover import load_codec
 
-    made = mean_codec([load_codec(codec) for codec in codecs])
-    save_stored(output, made.config, made.state_dict(), dtype=torch.float32)
-    typer.echo(f"codec: {output}")
+    _write(mean_codec([load_codec(codec) for codec in codecs]), output)
 
 
 def split(

@@ -13,7 +13,7 @@ from .decoder import Decoder
 
 SPECTRUM = (Decoder, "mix")
 BLOCKS = (ConvNeXtBlock, "mix"), (AttentionBlock, "attend")
-"""On a CPU they are as fast without (`python benchmarks/speed.py`): nearly all of their time is products, which no compiler makes faster."""
+"""Not on a CPU, where nearly all of their time is products, which no compiler makes faster."""
 
 
 class Compiled:

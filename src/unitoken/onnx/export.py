@@ -152,14 +152,13 @@ def _products_in_blocks(model: Any) -> list[str]:
 
 
 def _quantized(model: Any, nodes: Sequence[str]) -> Any:
+    import onnx
     from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         quant_pre_process(model, prepared, skip_optimization=True, skip_symbolic_shape=True)
         quantize_dynamic(prepared, made, per_channel=True, weight_type=QuantType.QInt8, nodes_to_quantize=list(nodes))
-        import onnx
-
         return onnx.load(made)
 
 
