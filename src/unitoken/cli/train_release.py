@@ -118,7 +118,7 @@ def lookahead(
     output: Output,
     frames: Annotated[int, typer.Option(min=0, help="Token frames that the decoder may hear ahead.")] = 0,
 ) -> None:
-    """Write a codec folder whose decoder hears less far ahead, for streams with less delay, to be trained by `adversarial --set decoder_only=true`."""
+    """Write a codec folder whose decoder hears less far ahead, for streams with less delay; then: `adversarial --set decoder_only=true`."""
     from ..train.decoders import with_lookahead
     from ..train.handover import load_codec
 
