@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from unitoken.nn.attention import AttentionBlock, near, sinusoids
+from unitoken.nn import attention
+from unitoken.nn.attention import BLOCK, AttentionBlock, near, sinusoids
 from unitoken.nn.flow import Flow, Rows
 
 
@@ -25,10 +26,10 @@ def test_a_frame_may_attend_to_frames_of_the_clip_near_it_and_to_itself():
         [0, 0, 0, 0, 1, 1, 0, 0],
         [0, 0, 0, 0, 0, 0, 1, 0],
     ]
-    assert near(present, 6, 1, 1, present.device)[0, 0].int().tolist() == expected
+    assert near(present, 6, 1, 1, present.device)[0].int().tolist() == expected
     everywhere = near(None, 6, 2, 1, present.device)
-    assert everywhere.shape == (1, 1, 6, 9)
-    assert everywhere[0, 0].nonzero().tolist() == [[query, query + key] for query in range(6) for key in range(4)]
+    assert everywhere.shape == (1, 6, 9)
+    assert everywhere[0].nonzero().tolist() == [[query, query + key] for query in range(6) for key in range(4)]
 
 
 @pytest.mark.parametrize(("past", "future"), [(2, 2), (3, 0), (0, 1)])
@@ -64,3 +65,21 @@ def test_attention_computes_no_frame_that_hears_less_than_it_should(begins, ends
     kept = block(x, Flow([0, 0], [20, 20], begins=begins, ends=ends), 3, 2)
     torch.testing.assert_close(kept, block(x, Rows(), 3, 2)[:, inner])
     assert counts == [inner.stop - inner.start, 20]
+
+
+@pytest.mark.parametrize(("past", "future"), [(12, 12), (40, 0), (0, 3)])
+@pytest.mark.parametrize("frames", [BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 1])
+def test_a_run_in_blocks_is_that_in_one(frames, past, future, monkeypatch):
+    """Rows of which one lacks frames within a block, and one has none but its first."""
+    torch.manual_seed(0)
+    block, x = AttentionBlock(8, 2, 12).eval(), torch.randn(3, frames, 8)
+    mask = (torch.arange(frames) < torch.tensor([frames, BLOCK - 5, 1])[:, None]).float().unsqueeze(-1)
+    shapes = list[torch.Size]()
+    monkeypatch.setattr(torch, "baddbmm", lambda *given, call=torch.baddbmm, **named: (shapes.append(given[1].shape), call(*given, **named))[1])
+    for rows in (lambda: Rows(), lambda: Rows(mask)):
+        monkeypatch.setattr(attention, "BLOCK", BLOCK)
+        found = block(x, rows(), past, future)
+        monkeypatch.setattr(attention, "BLOCK", 1000)
+        torch.testing.assert_close(found, block(x, rows(), past, future))
+    blocks = -(-frames // BLOCK)
+    assert shapes == [(3 * blocks * 2, BLOCK, 4), (3 * 2, frames, 4)] * 2

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unitoken.config import QuantizerConfig
-from unitoken.nn.codebook import nearest
+from unitoken.nn.codebook import KnownBook, nearest, nearest_with_floor
 from unitoken.nn.quantize import build_quantizer
 
 LEVELS = [(2,), (3,), (4,), (5,), (6,), (7,), (8,), (2, 3, 4), (8, 5, 5, 5), (4,) * 6, (8, 7, 6), (3, 8)]
@@ -258,3 +258,15 @@ def test_a_float64_latent_stays_one(kind):
     } == {torch.float64}
     assert torch.equal(quantizer.assess(latent, quantizer.known_books())[0], tokens)
     assert torch.equal(built(kind).quantize(latent.float())[0], tokens)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 100, 4096])
+def test_the_two_nearest_codewords_of_a_book_of_any_size(size):
+    torch.manual_seed(size)
+    book, latent = torch.randn(size, 3), torch.randn(50, 3)
+    index, floor = nearest_with_floor(latent, KnownBook.of(book))
+    distances, order = torch.cdist(latent.double(), book.double()).sort(1)
+    assert torch.equal(index, order[:, 0])
+    reach = book.norm(dim=1)[index] + book.norm(dim=1).max()
+    gap = distances[:, 1] ** 2 - distances[:, 0] ** 2 if size > 1 else torch.full((50,), torch.inf)
+    torch.testing.assert_close(floor, (gap / (2 * reach)).float(), rtol=1e-3, atol=1e-5)

@@ -65,7 +65,9 @@ class TransformerEncoder(nn.Module):
         """Return a convolution of `(batch, frames, channels)` without padding."""
         if not x.shape[1]:
             return x.new_zeros(len(x), 0, layer.out_channels)
-        return F.conv1d(x.transpose(1, 2), layer.weight, layer.bias, layer.stride).transpose(1, 2)
+        # As in `DepthwiseConv`: without copies to and from frames in rows.
+        image, weight = x.transpose(1, 2).unsqueeze(2), layer.weight.unsqueeze(2)
+        return F.conv2d(image, weight, layer.bias, (1, *layer.stride)).squeeze(2).transpose(1, 2)
 
     def _numbers(self, rows: Rows, batch: int, frames: int) -> Tensor:
         """Return the positions of frames, int64 `(batch or 1, frames)`."""

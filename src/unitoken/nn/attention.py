@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from .flow import Rows
-from .linear import Linear
+from .linear import Linear, is_exporting
+
+BLOCK = 32
+"""Frames that share the keys around them, those of many frames' neighbours: of a longer run most products of queries and keys would be masked."""
 
 
 def sinusoids(positions: int, channels: int) -> Tensor:
@@ -29,18 +32,18 @@ def near(present: Tensor | None, frames: int, past: int, future: int, device: to
     """Return which frames each frame may attend to: those in the clip that are near, and always itself.
 
     Args:
-        present: bool `(batch or 1, past + frames + future)`: frames that there are in the clip; None for all.
+        present: bool `(..., past + frames + future)`: frames that there are in the clip; None for all.
         frames: queries; so many frames more than these before and after are there to be attended to.
         past: frames before its own.
         future: frames after it.
         device: of the result.
 
     Returns:
-        bool `(batch or 1, 1, frames, past + frames + future)`, of queries and keys.
+        bool `(..., frames, past + frames + future)`, of queries and keys; `(1, frames, past + frames + future)` if all are present.
     """
     apart = torch.arange(-past, frames + future, device=device)[None] - torch.arange(frames, device=device)[:, None]
     close = ((apart >= -past) & (apart <= future))[None]
-    return (close if present is None else (close & present.unsqueeze(1)) | (apart == 0)).unsqueeze(1)
+    return close if present is None else (close & present.unsqueeze(-2)) | (apart == 0)
 
 
 class AttentionBlock(nn.Module):
@@ -73,24 +76,38 @@ class AttentionBlock(nn.Module):
         """
         wide = rows.extend(torch.cat([x, self.query_key_value(self.norm_attention(x))], -1), past, future)
         frames, channels = wide.shape[1] - past - future, x.shape[2]
-        if frames < 0:
-            return wide[..., :channels]
-        return rows.cut(self.attend(wide, near(rows.present(frames, past, future, x.device), frames, past, future, x.device), past))
+        if frames <= 0:
+            return wide[:, :0, :channels]
+        return rows.cut(self.attend(wide, rows.present(frames, past, future, x.device), past, future))
 
-    def attend(self, wide: Tensor, allowed: Tensor, past: int) -> Tensor:
+    def attend(self, wide: Tensor, present: Tensor | None, past: int, future: int) -> Tensor:
         """Return `(batch, frames, channels)`.
 
         Args:
             wide: frames, queries, keys and values, `(batch, past + frames + future, 4 * channels)`.
-            allowed: which frames each frame may attend to, see `near`.
-            past: frames before the first one.
+            present: which of these frames there are in the clip, bool `(batch or 1, past + frames + future)`; None for all.
+            past: frames before its own that each attends to.
+            future: frames after it.
         """
-        channels, frames = wide.shape[2] // 4, allowed.shape[2]
-        x, query = wide[:, past : past + frames].split([channels, channels, 2 * channels], -1)[:2]
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, *wide[..., 2 * channels :].chunk(2, -1)))
+        frames, channels = wide.shape[1] - past - future, wide.shape[2] // 4
+        x = wide[:, past : past + frames, :channels]
+        size = BLOCK if is_exporting() or frames > BLOCK else frames
+        firsts = torch.arange(0, frames, size, device=x.device).unsqueeze(1)
+
+        def blocks(rows: Tensor, first: int, count: int) -> Tensor:
+            """Return `(rows, blocks, count, ...)`; where the last block lacks frames it has any."""
+            at = (firsts + torch.arange(first, first + count, device=x.device)).clamp_max(wide.shape[1] - 1)
+            return rows.index_select(1, at.flatten()).unflatten(1, (-1, count))
+
+        span = past + size + future
+        query, around = blocks(wide[..., channels : 2 * channels], past, size), blocks(wide[..., 2 * channels :], 0, span)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(0, 2) for part in (query, *around.chunk(2, -1)))
+        allowed = near(None if present is None else blocks(present, 0, span), size, past, future, x.device)
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype).expand(x.shape[0], self.heads, -1, -1).flatten(0, 1)
-        scores = torch.baddbmm(bias, query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), alpha=query.shape[-1] ** -0.5)
-        heard = (scores.softmax(-1).to(value.dtype) @ value.flatten(0, 1)).unflatten(0, (-1, self.heads))
-        x = x + self.joined(heard.transpose(1, 2).flatten(2))
+        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype)
+        if present is not None:
+            bias = bias.unsqueeze(2).expand(x.shape[0], -1, self.heads, -1, -1).flatten(0, 2)
+        scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
+        heard = (scores.softmax(-1).to(value.dtype) @ value).view(x.shape[0], -1, self.heads, size, channels // self.heads)
+        x = x + self.joined(heard.transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames])
         return x + self.down(self.up.gelu(self.norm(x)))

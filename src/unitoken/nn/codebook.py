@@ -67,11 +67,22 @@ def nearest_with_floor(latent: Tensor, book: KnownBook) -> tuple[Tensor, Tensor]
     Of equally near codewords it may be any, and the length is 0. No codeword is farther from the nearest one than the sum of its length and
     the longest codeword's.
     """
-    scores = _scores(latent, book.codebook, book.squares)
-    best, index = scores.min(1, keepdim=True)
-    gap = scores.scatter_(1, index, math.inf).amin(1) - best[:, 0]
-    floor = gap / (2 * book.reach[index[:, 0]])
+    index, gap = _least_two(_scores(latent, book.codebook, book.squares))
+    floor = gap / (2 * book.reach[index])
     return index.view(latent.shape[:-1]), floor.view(latent.shape[:-1])
+
+
+def _least_two(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first index of the least of each row `(n, size)`, and by how much the second least is more, `(n,)` each."""
+    # `amin` takes a tenth of the time of `min`, which looks for the index as well.
+    groups = math.gcd(scores.shape[1], 64)
+    parts = scores.unflatten(1, (groups, -1))
+    leasts = parts.amin(2)
+    best, part = leasts.min(1, keepdim=True)
+    own = parts.gather(1, part.unsqueeze(2).expand(-1, -1, parts.shape[2]))[:, 0]
+    at = own.argmin(1, keepdim=True)
+    second = torch.minimum(leasts.scatter(1, part, math.inf).amin(1), own.scatter(1, at, math.inf).amin(1))
+    return (part * parts.shape[2] + at)[:, 0], second - best[:, 0]
 
 
 def cell_margin(latent: Tensor, codebook: Tensor, index: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def _find_operator() -> object | None:
 
 
 _ONEDNN = _find_operator()
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # older versions of torch do not tell them apart
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # older versions of torch do not tell them apart
 
 
 def _called(x: Tensor, weight: Tensor, bias: Tensor | None, post: str) -> Tensor:
@@ -57,7 +57,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool 
 
 def _fast(x: Tensor, weight: Tensor) -> bool:
     """Return whether oneDNN can be called: float32 on a CPU, without gradients, not under autocast, and not to be exported."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or _ONEDNN is None or _is_exporting():
+    if x.dtype != torch.float32 or x.device.type != "cpu" or _ONEDNN is None or is_exporting():
         return False
     learning = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return (torch.compiler.is_compiling() or x.numel() >= FEW * x.shape[-1]) and not learning and not torch.is_autocast_enabled("cpu")
