@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import unitoken.audio
 import unitoken.resample
-from unitoken.audio import AudioInfo, Resampler, audio_blocks, audio_info, load_audio, resample, save_audio
+from unitoken.audio import AudioInfo, AudioSpan, Resampler, audio_blocks, audio_info, load_audio, resample, save_audio
 from unitoken.errors import AudioError, AudioFileError
 from unitoken.waveform import as_waveform, to_mono
 
@@ -521,3 +521,35 @@ def test_saving_replaces_and_a_file_object_needs_a_format(tmp_path):
             save_audio(file, noise(30), 16000)
         save_audio(file, noise(30), 16000, format="FLAC")
     assert audio_info(path) == AudioInfo(16000, 1, 30, "FLAC")
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+@pytest.mark.parametrize(
+    ("start", "end", "samples"), [(0.0, None, slice(0, 16000)), (0.25, 0.5, slice(4000, 8000)), (0.9, 1.05, slice(14400, 16000))]
+)
+def test_a_span_is_a_part_of_its_file(format, start, end, samples):
+    wave = torch.randn(16000) / 8
+    save_audio(file := io.BytesIO(), wave, 16000, format=format)
+    whole, span = load_audio(file)[0], AudioSpan(file, start, end)
+    assert torch.equal(load_audio(span)[0], whole[samples])
+    assert audio_info(span).samples == len(whole[samples])
+    expected = resample(whole[samples], 16000, 8000)
+    assert torch.equal(load_audio(span, sample_rate=8000)[0], expected)
+    assert torch.equal(torch.cat(list(audio_blocks(span, block_seconds=0.1, sample_rate=8000))), expected)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "text"),
+    [
+        (-1.0, None, "begin at 0 s or later"),
+        (0.5, 0.4, "end behind its beginning"),
+        (float("nan"), 1.0, "begin at 0 s or later"),
+        (0.0, 1.2, r"the audio of \d+ bytes from 0 s to 1.2 s is not there: the file has 1.00 s"),
+        (1.5, None, "from 1.5 s to its end is not there"),
+    ],
+)
+def test_a_span_outside_its_file_is_refused(start, end, text):
+    save_audio(file := io.BytesIO(), torch.zeros(16000), 16000, format="wav")
+    for read in (load_audio, audio_info):
+        with pytest.raises(AudioError, match=text):
+            read(AudioSpan(file.getvalue(), start, end))

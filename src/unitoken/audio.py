@@ -18,10 +18,31 @@ from .files import replacing
 from .resample import Resampler, check_rate, resample, resample_parts
 from .waveform import as_float, check_finite, regrouped, to_mono
 
-__all__ = ["AudioInfo", "Resampler", "Source", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio"]
+__all__ = ["AudioInfo", "AudioSpan", "Resampler", "Source", "audio_blocks", "audio_info", "load_audio", "resample", "save_audio"]
 
-Source = str | os.PathLike[str] | bytes | BinaryIO
+File = str | os.PathLike[str] | bytes | BinaryIO
 """A path, the contents of an audio file as bytes, or a binary file object (read from its beginning)."""
+
+
+@dataclass(frozen=True)
+class AudioSpan:
+    """A part of an audio file, found by seeking: as if it were a file by itself.
+
+    Of lossy formats the first few milliseconds may be decoded a little differently than in the middle of the whole.
+
+    Attributes:
+        source: the file.
+        start: seconds from the file's beginning, rounded to its samples; 0 or more.
+        end: seconds from the file's beginning, at most 0.1 s behind its end; None for the end.
+    """
+
+    source: File
+    start: float = 0.0
+    end: float | None = None
+
+
+Source = File | AudioSpan
+"""An audio file in any form, or a part of one."""
 
 Target = str | os.PathLike[str] | BinaryIO
 """A path, or a file object opened for binary writing."""
@@ -33,6 +54,7 @@ AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".oga", ".aif", ".ai
 _BLOCK = 1 << 16  # samples of each channel read or written at once
 _FORMATS = {"wav": "WAV PCM_16", "flac": "FLAC PCM_16", "ogg": "OGG VORBIS", "opus": "OGG OPUS", "mp3": "MP3 MPEG_LAYER_III"}
 _VORBIS_MAX_RATE = 200000
+_LATE_S = 0.1  # by which a span may end behind its file
 _EMPTY_ALLOWED = ("wav", "ogg")  # a file without samples can be read back in these only
 
 
@@ -43,7 +65,7 @@ class AudioInfo:
     Attributes:
         sample_rate: Hz.
         channels: how many.
-        samples: of each channel.
+        samples: of each channel; of a span, its own.
         format: the container: `WAV`, `FLAC`, `OGG`, `MP3`, ...
     """
 
@@ -62,7 +84,7 @@ def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = T
     """Read an audio file: WAV, FLAC, OGG (Vorbis, Opus), MP3 and what else libsndfile knows, with any number of channels.
 
     Args:
-        source: a path, the contents of a file as bytes, or a binary file object (read from its beginning).
+        source: a path, the contents of a file as bytes, or a binary file object (read from its beginning); or a part of one, `AudioSpan`.
         sample_rate: Hz to resample to, 4000 to 384000; None keeps the file's.
         mono: average the channels.
 
@@ -74,12 +96,12 @@ def load_audio(source: Source, *, sample_rate: int | None = None, mono: bool = T
 
     Raises:
         AudioFileError: if the file is missing, cannot be decoded, or holds NaN or infinite samples.
-        AudioError: if `source` is none of these, or a sample rate cannot be resampled.
+        AudioError: if `source` is none of these, a span lies outside its file, or a sample rate cannot be resampled.
     """
     if sample_rate is not None:
         sample_rate = check_rate(sample_rate)
     with _open(source) as file:
-        (source_rate, rate), blocks = _rates(file, _name(source), sample_rate), _decoded(file, _name(source))
+        (source_rate, rate), blocks = _rates(file, _name(source), sample_rate), _decoded(file, source)
         if mono:
             return torch.cat([torch.zeros(0), *resample_parts(map(to_mono, blocks), source_rate, rate)]), rate
         channels = torch.cat([torch.zeros(int(file.channels), 0), *blocks], dim=1)
@@ -109,7 +131,7 @@ def audio_blocks(source: Source, *, block_seconds: float, sample_rate: int | Non
     def blocks() -> Iterator[Tensor]:
         with _open(source) as file:
             source_rate, target = _rates(file, _name(source), rate)
-            parts = resample_parts(map(to_mono, _decoded(file, _name(source))), source_rate, target)
+            parts = resample_parts(map(to_mono, _decoded(file, source)), source_rate, target)
             yield from regrouped(parts, max(1, round(block_seconds * target)))
 
     return blocks()
@@ -126,7 +148,7 @@ def audio_info(source: Source) -> AudioInfo:
         AudioError: if `source` is no path, bytes or binary file object.
     """
     with _open(source) as file:
-        return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames), str(file.format))
+        return AudioInfo(int(file.samplerate), int(file.channels), _seek(file, source), str(file.format))
 
 
 def save_audio(
@@ -182,13 +204,17 @@ def _checked(pieces: Iterator[Tensor]) -> Iterator[Tensor]:
 
 def _name(source: Source) -> str:
     """Return what error texts call a source."""
+    if isinstance(source, AudioSpan):
+        return f"{_name(source.source)} from {source.start:g} s to {'its end' if source.end is None else f'{source.end:g} s'}"
     if isinstance(source, bytes):
         return f"the audio of {len(source)} bytes"
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", "the file object"))
 
 
 def _open(source: Any) -> Any:
-    """Open a source as a `soundfile.SoundFile`."""
+    """Open a source as a `soundfile.SoundFile`, at its beginning."""
+    if isinstance(source, AudioSpan):
+        return _open(source.source)
     if isinstance(source, (str, os.PathLike)):
         opened: Any = _name(source)
         if not os.path.exists(opened):
@@ -208,6 +234,23 @@ def _open(source: Any) -> Any:
         raise _undecodable(_name(source), error) from error
 
 
+def _seek(file: Any, source: Source) -> int:
+    """Go to where a source begins in its open file, and return how many samples it has by the header."""
+    total = int(file.frames)
+    if not isinstance(source, AudioSpan):
+        return total
+    rate, start, end = int(file.samplerate), source.start, source.end
+    if not (math.isfinite(start) and 0 <= start and (end is None or start <= end)):
+        raise AudioError(f"a span must begin at 0 s or later and end behind its beginning, got {start} to {end}; change start or end")
+    first, last = round(start * rate), total if end is None else min(total, round(end * rate))
+    if first > total or (end is not None and end > total / rate + _LATE_S):
+        raise AudioFileError(
+            f"{_name(source)} is not there: the file has {total / rate:.2f} s; change start or end, or take another copy of the file"
+        )
+    file.seek(first)
+    return last - first
+
+
 def _rates(file: Any, name: str, sample_rate: int | None) -> tuple[int, int]:
     """Return the sample rate of an open file and the one asked for, which is the same if none is; the file's is checked if they differ."""
     rate = int(file.samplerate)
@@ -224,12 +267,13 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "error_string", error)).rstrip(".")
 
 
-def _decoded(file: Any, name: str) -> Iterator[Tensor]:
-    """Yield float32 `(channels, samples)` blocks of an open file, always cut alike: some decoders round by the block."""
-    start = 0
+def _decoded(file: Any, source: Source) -> Iterator[Tensor]:
+    """Yield float32 `(channels, samples)` blocks of an open source, always cut alike: some decoders round by the block."""
+    start, name = 0, _name(source)
+    stop = _seek(file, source) if isinstance(source, AudioSpan) else None  # a whole file may have more than its header says
     while True:
         try:
-            block = torch.from_numpy(file.read(_BLOCK, dtype="float32", always_2d=True)).T
+            block = torch.from_numpy(file.read(_BLOCK if stop is None else min(_BLOCK, stop - start), dtype="float32", always_2d=True)).T
         except soundfile.SoundFileError as error:
             raise _undecodable(name, error) from error
         if not block.shape[1]:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .audio import Source, audio_blocks
+from .audio import AudioSpan, Source, audio_blocks
 from .errors import AudioError
 from .resample import check_rate, resample_parts
 from .waveform import checked, regrouped, waveform_blocks
 
 Audio = Source | np.ndarray[Any, Any] | Tensor
-"""One clip: a file (path, bytes or file object), an array or a tensor."""
+"""One clip: a file (path, bytes or file object) or a span of one, an array or a tensor."""
 Blocks = Callable[[], Iterator[Tensor]]
 """Begins to give a clip's samples in blocks, float32 `(samples,)` on the CPU."""
 
@@ -31,7 +31,7 @@ def clip_blocks(audio: Any, sample_rate: int | None, target_rate: int, size: int
         AudioError: if audio is of the wrong shape or type, or `sample_rate` is missing or out of place; when a block is asked for, if it is not
             finite or cannot be read.
     """
-    if isinstance(audio, (str, os.PathLike, bytes)) or hasattr(audio, "read"):
+    if isinstance(audio, (str, os.PathLike, bytes, AudioSpan)) or hasattr(audio, "read"):
         if sample_rate is not None:
             raise AudioError(f"sample_rate={sample_rate} was given with an audio file, which knows its own rate; leave it out")
         source: Any = audio
