@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import tokenizer
+from models import VARIANTS, tokenizer
 from unitoken.errors import ConfigError, TokenError
 from unitoken.evaluate.features import BundleFeatures
 from unitoken.evaluate.probes import LabelledClip, Probe, probe_clips, probe_phones, probe_speakers, read_phones
@@ -119,3 +119,14 @@ def test_features_are_codewords():
     assert torch.equal(books.clip(bundle, "sg"), torch.cat([s.mean(0), s.std(0, correction=0), g]))
     with pytest.raises(TokenError, match="the bundle has no p"):
         books.frames(bundle.replace(p=None), "p")
+
+
+@pytest.mark.parametrize(("name", "rates"), [("slow p", {"s": 1, "p": 2}), ("slow s", {"s": 4, "p": 1})])
+def test_codewords_of_several_codebooks_are_joined_at_the_finer_rate(name, rates):
+    tok = tokenizer(VARIANTS[name])
+    books, bundle = BundleFeatures(tok), tok.encode(torch.randn(8100) * 0.1, sample_rate=16000)
+    count = max(len(bundle.s), len(bundle.p))
+    for stream, repeat in rates.items():
+        tokens = getattr(bundle, stream).view(-1, len(tok.codewords(stream)))
+        joined = torch.stack([torch.cat([book[token] for book, token in zip(tok.codewords(stream), row, strict=True)]) for row in tokens])
+        assert torch.equal(books.frames(bundle, stream), joined.repeat_interleave(repeat, 0)[:count])

@@ -240,7 +240,7 @@ def _seek(file: Any, source: Source) -> int:
     if not isinstance(source, AudioSpan):
         return total
     rate, start, end = int(file.samplerate), source.start, source.end
-    if not (math.isfinite(start) and 0 <= start and (end is None or start <= end)):
+    if not (math.isfinite(start) and start >= 0 and (end is None or start <= end)):
         raise AudioError(f"a span must begin at 0 s or later and end behind its beginning, got {start} to {end}; change start or end")
     first, last = round(start * rate), total if end is None else min(total, round(end * rate))
     if first > total or (end is not None and end > total / rate + _LATE_S):

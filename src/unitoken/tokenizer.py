@@ -100,8 +100,8 @@ class Tokenizer:
 
         Args:
             audio: a path, the bytes of an audio file, a file object, or an `AudioSpan` of one; or a NumPy array or torch tensor on any
-                device, `(samples,)` or `(channels, samples)` with at most 8 channels, floating in [-1, 1] or PCM (int16, int32, uint8). Channels are averaged:
-                clips of a batch belong in a list or tuple, which gives a list.
+                device, `(samples,)` or `(channels, samples)` with at most 8 channels, floating in [-1, 1] or PCM (int16, int32, uint8).
+                Channels are averaged: clips of a batch belong in a list or tuple, which gives a list.
             sample_rate: Hz; needed with arrays, refused with files, which know their own.
             latents: also keep the continuous frames before quantization in `bundle.latents`: float32 `s` and `p` `(frames, dim)`,
                 `g` `(dim,)`.

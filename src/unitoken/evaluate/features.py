@@ -21,14 +21,16 @@ class BundleFeatures:
     """Turns bundles of one tokenizer into features.
 
     Args:
-        tokenizer: whose codewords; S and P have one codebook each, G one or several.
+        tokenizer: whose codewords.
     """
 
     def __init__(self, tokenizer: Codewords) -> None:
         self.books = {stream: tokenizer.codewords(stream) for stream in ("g", "s", "p")}
 
     def frames(self, bundle: TokenBundle, stream: str) -> Tensor:
-        """Return a stream's codewords, float32 `(frames, dim)`; those of `g`, joined, stand in every frame.
+        """Return a stream's codewords, float32 `(frames, dim)`, those of several codebooks joined, at the finer frame rate of S and P.
+
+        Those of `g` stand in every frame, those of a slower stream in all frames that they span.
 
         Raises:
             TokenError: if the bundle has no such stream.
@@ -36,10 +38,13 @@ class BundleFeatures:
         tokens = {"g": bundle.g, "s": bundle.s, "p": bundle.p}[stream]
         if tokens is None:
             raise TokenError(f"the bundle has no {stream}, so there is nothing to probe; encode with all streams")
-        if stream != "g":
-            return self.books[stream][0][tokens]
-        joined = torch.cat([book[token] for book, token in zip(self.books["g"], tokens.tolist(), strict=True)])
-        return joined.expand(max(1, len(bundle.s)), -1)
+        info, count = bundle.info, max(1, len(bundle.s), 0 if bundle.p is None else len(bundle.p))
+        rows = tokens.reshape(-1, len(self.books[stream]))
+        joined = torch.cat([book[rows[:, index]] for index, book in enumerate(self.books[stream])], 1)
+        if stream == "g":
+            return joined.expand(count, -1)
+        hop = {"s": info.s.hop, "p": info.p.hop}
+        return joined.repeat_interleave(hop[stream] // min(hop.values()), 0)[:count]
 
     def clip(self, bundle: TokenBundle, streams: str) -> Tensor:
         """Return float32 `(dim,)`: mean and standard deviation over frames of `s` and `p`, and the codewords of `g`, those that are asked for.
