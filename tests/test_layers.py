@@ -31,6 +31,7 @@ RANK = {module: rank for rank, modules in enumerate(LAYERS) for module in module
 CORE = {"torch", "numpy", "scipy", "soundfile", "safetensors"}
 EXTRA = {
     "cli": {"typer", "rich", "click"},
+    "corpus": {"pyarrow"},
     "onnx/runner.py": {"onnxruntime"},
 }  # a module or file that is nothing without its extra may import it on its top level
 

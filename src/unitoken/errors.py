@@ -10,6 +10,7 @@ Each also derives from the built-in that a caller would expect, so `except Value
     ├── TokenFileError (OSError, ValueError)   a `.utok` file that is damaged, cut short or of another version
     ├── StreamError (RuntimeError)         a stream that is closed, finished, or not there
     ├── ModelError (OSError, ValueError)   unknown model, missing weights, wrong hash
+    ├── CorpusError (ValueError)           a manifest that lists no corpus, or a folder of tokens that is not what it should be
     ├── TrainError (ValueError)            data or settings that a training run cannot use
     └── MissingDependencyError (ImportError)   an optional extra is not installed
 """
@@ -45,6 +46,10 @@ class StreamError(UnitokenError, RuntimeError):
 
 class ModelError(UnitokenError, OSError, ValueError):
     """A model that is unknown, incomplete, or whose weights do not match their hash."""
+
+
+class CorpusError(UnitokenError, ValueError):
+    """A manifest that cannot be read, or a folder of tokens that is incomplete, damaged or another tokenizer's."""
 
 
 class TrainError(UnitokenError, ValueError):

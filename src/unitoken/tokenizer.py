@@ -295,6 +295,11 @@ class Tokenizer:
         """What a bundle says of this tokenizer."""
         return info_of(self.config, self.fingerprint)
 
+    @property
+    def numerics(self) -> str:
+        """What bundles say of how they were encoded: device kind, dtype and backend."""
+        return f"{self._device.type}/float32/torch"
+
     def __repr__(self) -> str:
         """Return the model's name, rates and device."""
         return (
@@ -315,7 +320,7 @@ class Tokenizer:
             **tokens,
             num_samples=encoded.samples,
             info=self.info,
-            numerics=f"{self._device.type}/float32/torch",
+            numerics=self.numerics,
             latents=frames if latents else None,
             margins=ways if margins else None,
         )

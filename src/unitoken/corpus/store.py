@@ -1,0 +1,153 @@
+"""Where a corpus lies: a folder, or a place that fsspec knows (`s3://bucket/name`, `memory://name`). Files are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import CorpusError
+from ..files import replacing
+
+
+class Store(Protocol):
+    """Named files in one place."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file; it takes the place of an older one when it is complete, and stays when the machine fails right after."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """Return a file's bytes.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        ...
+
+    def open(self, name: str) -> Any:
+        """Return a file opened for reading bytes, with `seek`."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
+        ...
+
+
+class Folder:
+    """A store on this machine's file system.
+
+    Args:
+        path: the folder; made when something is put there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def put(self, name: str, data: bytes) -> None:
+        """See `Store.put`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path / name, durable=True) as temporary:
+            temporary.write_bytes(data)
+
+    def get(self, name: str) -> bytes:
+        """See `Store.get`."""
+        return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> Any:
+        """See `Store.open`."""
+        return (self.path / name).open("rb")
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        """See `Store.names`; without those being written."""
+        return sorted(entry.name for entry in self._entries() if not entry.name.startswith("."))
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        if self.path.is_dir():
+            with os.scandir(self.path) as entries:
+                yield from entries
+        elif self.path.exists():
+            raise CorpusError(f"{self.path} is a file; give the folder of a corpus")
+
+
+class Remote:
+    """A store behind fsspec, whose file systems make a file visible when it is complete.
+
+    Args:
+        url: such as `s3://bucket/name`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._fs, self._root = filesystem_of(self.url)
+
+    def __str__(self) -> str:
+        return self.url
+
+    def put(self, name: str, data: bytes) -> None:
+        """See `Store.put`."""
+        self._fs.makedirs(self._root, exist_ok=True)
+        self._fs.pipe_file(self._path(name), data)
+
+    def get(self, name: str) -> bytes:
+        """See `Store.get`."""
+        return self._fs.cat_file(self._path(name))
+
+    def open(self, name: str) -> Any:
+        """See `Store.open`."""
+        return self._fs.open(self._path(name), "rb")
+
+    def remove(self, name: str) -> None:
+        """See `Store.remove`."""
+        if self._fs.exists(self._path(name)):
+            self._fs.rm_file(self._path(name))
+
+    def names(self) -> list[str]:
+        """See `Store.names`."""
+        self._fs.invalidate_cache(self._root)
+        try:
+            found = self._fs.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in (path.rsplit("/", 1)[-1] for path in found) if name and not name.startswith("."))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it.
+
+    Raises:
+        CorpusError: if fsspec does not know it, or lacks a package for it.
+    """
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise CorpusError(f"cannot reach {url}: {error}") from error
+
+
+def is_url(path: str) -> bool:
+    """Return whether a path is one for fsspec.
+
+    >>> is_url("s3://bucket/talk.wav"), is_url("talks/talk.wav")
+    (True, False)
+    """
+    return "://" in path
+
+
+def store_at(place: str | os.PathLike[str]) -> Folder | Remote:
+    """Return the store at a path or URL."""
+    return Remote(place) if isinstance(place, str) and is_url(place) else Folder(place)
