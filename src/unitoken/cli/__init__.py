@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import UnitokenError
-from . import evaluate, export, files, numerics, probe, show, train
+from . import corpus, evaluate, export, files, numerics, probe, show, train
 from .messages import UsageError, one_line
 
 __all__ = ["app", "main"]
@@ -52,6 +52,7 @@ app.command()(show.info)
 app.command()(show.models)
 app.command()(evaluate.evaluate)
 app.command("verify-numerics")(numerics.verify)
+app.add_typer(corpus.app, name="corpus")
 app.add_typer(export.app, name="export")
 app.add_typer(probe.app, name="probe")
 app.add_typer(train.app, name="train")

@@ -62,7 +62,10 @@ class Meter:
 
     def update(self, done: float, total: float) -> None:
         """Say how much of how much is done."""
-        text = status(done, total, self.elapsed_s, self._unit, self._digits)
+        self.show(status(done, total, self.elapsed_s, self._unit, self._digits), done, total)
+
+    def show(self, text: str, done: float, total: float) -> None:
+        """Show a text of one's own beside the bar."""
         if self._bar is not None:
             self._bar.update(self._task, description=text, completed=done, total=total)
         elif time.monotonic() - self._last >= EVERY_S:

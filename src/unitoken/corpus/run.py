@@ -160,7 +160,7 @@ def _in_processes(job: _Job, numbers: Sequence[int], work: Callable[[int], Repor
     told, places = context.Queue(), context.Queue()
     for index in range(workers):
         places.put(devices[index % len(devices)])
-    threads = max(1, _cores() // workers)
+    threads = max(1, cores() // workers)
     pool = ProcessPoolExecutor(min(workers, len(numbers)), context, _begin_worker, (told, places, threads))
     left, running = iter(numbers), set[Future[Report]]()
     try:
@@ -246,6 +246,6 @@ def _ending_early(progress: Progress) -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,152 @@
+"""`unitoken corpus`: from a folder of audio to shards of tokens, and what can be done with these."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .messages import counted, duration
+from .options import Json, Model, Revision
+from .progress import Meter
+
+if TYPE_CHECKING:
+    from ..corpus import Plan, Progress
+    from ..corpus.job import Report
+
+app = typer.Typer(no_args_is_help=True, help="Tokens of whole corpora: encode, look at, check, and write out again.")
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IN...", help="Folders of audio, TSV, JSONL or Parquet manifests, WebDataset tars, lhotse's cuts or Shar, datasets of Hugging Face."
+    ),
+]
+Place = Annotated[str, typer.Option("--output", "-o", metavar="CORPUS", help="Folder or fsspec URL (s3://...) of the corpus.")]
+Held = Annotated[str, typer.Argument(metavar="CORPUS", help="Folder or fsspec URL of a corpus.")]
+Archives = Annotated[
+    list[Path] | None, typer.Option("--archive", exists=True, help="Tar file whose members are named as in the manifest; several times for several.")
+]
+AudioColumn = Annotated[str | None, typer.Option("--audio-column", help="Column of paths or bytes; else audio, path or audio_filepath.")]
+IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column of unique ids; else id, or without one the paths.")]
+Rows = Annotated[int, typer.Option("--rows", min=1, help="Utterances of a shard.")]
+ROWS = 2048
+
+
+@app.command()
+def encode(
+    inputs: Sources,
+    output: Place,
+    archive: Archives = None,
+    audio_column: AudioColumn = None,
+    id_column: IdColumn = None,
+    rows: Rows = ROWS,
+    model: Model = None,
+    revision: Revision = None,
+    device: Annotated[list[str] | None, typer.Option("--device", "-d", help="cpu, cuda:0, ...; several times: one process each.")] = None,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=0, help="Processes; 0: one for each core, or each device.")] = 0,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="i/n: every n-th shard from the i-th on; else by Slurm's or torchrun's variables.")
+    ] = None,
+    margins: Annotated[bool, typer.Option("--margins", help="Keep how near each utterance's nearest token was to another.")] = False,
+    reuse: Annotated[
+        str | None, typer.Option("--reuse", metavar="CORPUS", help="Take utterances from there whose id and audio are the same.")
+    ] = None,
+    readers: Annotated[int, typer.Option("--readers", min=1, help="Threads of each process that read and decode.")] = 2,
+    batch_seconds: Annotated[float, typer.Option("--batch-seconds", min=1, help="Audio that goes through the model at once.")] = 60.0,
+    max_errors: Annotated[int | None, typer.Option("--max-errors", min=0, help="Stop when more utterances than this have failed.")] = None,
+    retry: Annotated[bool, typer.Option("--retry/--no-retry", help="Try utterances again that failed in an earlier run.")] = True,
+    renew: Annotated[bool, typer.Option("--renew", help="Make shards again that another model made.")] = False,
+    json_: Json = False,
+) -> None:
+    """Encode a corpus to Parquet shards, or go on with one.
+
+    Whatever ended a run, the next one goes on, and the shards are the same. What could not be encoded is in errors.jsonl.
+    """
+    from ..corpus import Settings, encode_corpus
+    from ..corpus.ranks import read_share
+
+    share = read_share(shard, os.environ)
+    plan = _planned(inputs, archive, audio_column, id_column, rows)
+    devices = device or ["cpu"]
+    settings = Settings(model, revision, devices[0], margins, readers, batch_seconds, reuse)
+    count = workers or (_cores() if devices == ["cpu"] else len(devices))
+    with _Watch(json_) as watch:
+        progress = encode_corpus(
+            output, plan, settings, share=share, workers=count, devices=devices, max_errors=max_errors, retry=retry, renew=renew, watch=watch
+        )
+    watch.end(output, progress)
+    if progress.failures or progress.stopped:
+        raise typer.Exit(1)
+
+
+def _planned(inputs: list[Path], archive: list[Path] | None, audio: str | None, id_column: str | None, rows: int) -> "Plan":
+    from ..corpus import make_plan
+
+    return make_plan(inputs, archives=archive or (), audio=audio, id_column=id_column, rows=rows)
+
+
+def _cores() -> int:
+    from ..corpus.run import cores
+
+    return cores()
+
+
+class _Watch:
+    """Shows how far a job is: on a bar, as plain lines, or as events in JSON."""
+
+    def __init__(self, json_: bool) -> None:
+        self.json, self.meter = json_, Meter("utterances", 0)
+
+    def __enter__(self) -> "_Watch":
+        if not self.json:
+            self.meter.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if not self.json:
+            self.meter.__exit__(*error)
+
+    def __call__(self, progress: "Progress", report: "Report | None") -> None:
+        """Show progress."""
+        if self.json:
+            self._event("progress" if report is None else "shard", progress, {} if report is None else vars(report))
+        else:
+            self.meter.show(line(progress), progress.rows_done + progress.failures, progress.rows)
+
+    def end(self, place: str, progress: "Progress") -> None:
+        """Say what was done."""
+        if self.json:
+            self._event("stopped" if progress.stopped else "done", progress, {})
+            return
+        typer.echo(
+            f"{place}: {counted(progress.rows_done, 'utterance')} in {progress.shards_done} of {counted(progress.shards, 'shard')}; now "
+            f"{progress.seconds / 3600:.2f} h of audio in {duration(progress.elapsed_s)}, {rate(progress):.0f} h/h",
+            err=True,
+        )
+        if progress.failures:
+            typer.echo(f"{counted(progress.failures, 'utterance')} failed, see errors.jsonl there; run again to try them again", err=True)
+        if progress.stopped:
+            typer.echo("stopped early; run again to go on", err=True)
+
+    def _event(self, kind: str, progress: "Progress", more: dict[str, Any]) -> None:
+        values = {"event": kind, "rows": progress.rows, "rows_done": progress.rows_done, "failures": progress.failures, "shards": progress.shards}
+        values |= {"shards_done": progress.shards_done, "hours": progress.seconds / 3600, "elapsed_s": progress.elapsed_s}
+        typer.echo(json.dumps(values | ({"report": more} if more else {})))
+
+
+def rate(progress: "Progress") -> float:
+    """Return hours of audio an hour."""
+    return progress.seconds / max(progress.elapsed_s, 1e-9)
+
+
+def line(progress: "Progress") -> str:
+    """Return one line about a job."""
+    done = progress.rows_done + progress.failures
+    text = f"{done} of {counted(progress.rows, 'utterance')}, {progress.seconds / 3600:.2f} h at {rate(progress):.0f} h/h"
+    if progress.failures:
+        text += f", {counted(progress.failures, 'error')}"
+    if progress.seconds and done:
+        text += f", {duration((progress.rows - done) * progress.elapsed_s / done)} left"
+    return text
