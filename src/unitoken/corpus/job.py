@@ -200,7 +200,7 @@ def _known(place: str | None, wanted: ShardInfo) -> Known | None:
 
 def _merged(part: pa.Table, old: pa.Table, new: pa.Table) -> pa.Table:
     """Return the rows of two tables in the plan's order."""
-    table = pa.concat_tables([old, new.select(old.column_names)])
+    table = pa.concat_tables([old, new.select(old.column_names).cast(old.schema)])
     place = {id_: index for index, id_ in enumerate(part["id"].to_pylist())}
     ids = table["id"].to_pylist()
     return table.take(pa.array(sorted(range(len(ids)), key=lambda row: place[ids[row]]), pa.int64()))

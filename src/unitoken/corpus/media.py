@@ -18,6 +18,7 @@ WHOLE_S = 120.0
 LARGE = 1 << 26
 """Bytes of a file from which on it is not held at once."""
 _CHUNK = 1 << 20
+_UNKNOWN = 0xFFFFFFFF  # length in the header of a WAV file that was written to a pipe
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def hear(fetched: Fetched, sample_rate: int) -> Heard:
     Raises:
         AudioError: if it cannot be decoded.
     """
+    _check_whole(fetched.source.source if isinstance(fetched.source, AudioSpan) else fetched.source)
     seconds = audio_info(fetched.source).seconds
     if seconds > WHOLE_S:
         return Heard(fetched.source_hash, seconds, None, fetched.source)
@@ -126,6 +128,18 @@ def _file(row: Row) -> tuple[File, bytes]:
             data = file.read()
         return data, _hash(data)
     return path, _hash_of_file(path, about.st_size, about.st_mtime_ns)
+
+
+def _check_whole(file: File) -> None:
+    """Refuse a WAV file that ends before its header says, of which libsndfile gives what is there."""
+    if isinstance(file, bytes):
+        head, size = file[:8], len(file)
+    else:
+        with open(os.fspath(file), "rb") as opened:  # type: ignore[arg-type]
+            head, size = opened.read(8), os.fstat(opened.fileno()).st_size
+    length = int.from_bytes(head[4:8], "little")
+    if head[:4] == b"RIFF" and size < length + 8 and length not in {0, _UNKNOWN}:
+        raise AudioFileError(f"the WAV file is cut short: it has {size} of {length + 8} bytes; take another copy")
 
 
 def _hash(data: bytes) -> bytes:

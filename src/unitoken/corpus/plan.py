@@ -121,9 +121,11 @@ class StoredPlan:
     """
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         try:
-            self._file = pq.ParquetFile(store.open(PLAN))
-            metadata = self._file.schema_arrow.metadata
+            with store.open(PLAN) as file:
+                self._metadata = pq.read_metadata(file)
+            metadata = self._metadata.metadata
             self.rows, self.digest = int(metadata[b"rows"]), metadata[b"digest"].decode()
         except FileNotFoundError:
             raise CorpusError(f"no corpus was begun in {store}: there is no {PLAN}; make one with: unitoken corpus encode") from None
@@ -133,15 +135,16 @@ class StoredPlan:
     @property
     def shards(self) -> int:
         """How many shards there are."""
-        return self._file.num_row_groups
+        return self._metadata.num_row_groups
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return self._file.metadata.num_rows
+        return self._metadata.num_rows
 
     def part(self, shard: int) -> pa.Table:
         """Return the rows of one shard."""
-        return self._file.read_row_group(shard).replace_schema_metadata(None)
+        with self._store.open(PLAN) as file:
+            return pq.ParquetFile(file, metadata=self._metadata).read_row_group(shard).replace_schema_metadata(None)
 
 
 def digest_of(part: pa.Table) -> str:
