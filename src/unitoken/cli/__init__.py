@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from .._version import __version__
 from ..errors import UnitokenError
-from . import corpus, evaluate, export, files, numerics, probe, show, train
+from . import corpus, corpus_sets, evaluate, export, files, numerics, probe, show, train
 from .messages import UsageError, one_line
 
 __all__ = ["app", "main"]
@@ -52,6 +52,9 @@ app.command()(show.info)
 app.command()(show.models)
 app.command()(evaluate.evaluate)
 app.command("verify-numerics")(numerics.verify)
+for command in (corpus_sets.decode, corpus_sets.export, corpus_sets.merge, corpus_sets.diff):
+    corpus.app.command()(command)
+corpus.app.command("filter")(corpus_sets.filter_)
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(export.app, name="export")
 app.add_typer(probe.app, name="probe")

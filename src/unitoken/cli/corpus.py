@@ -32,6 +32,7 @@ AudioColumn = Annotated[str | None, typer.Option("--audio-column", help="Column 
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column of unique ids; else id, or without one the paths.")]
 Rows = Annotated[int, typer.Option("--rows", min=1, help="Utterances of a shard.")]
 ROWS = 2048
+_SHOWN = 8  # values of a column
 
 
 @app.command()
@@ -150,3 +151,101 @@ def line(progress: "Progress") -> str:
     if progress.seconds and done:
         text += f", {duration((progress.rows - done) * progress.elapsed_s / done)} left"
     return text
+
+
+@app.command("plan")
+def plan_(
+    inputs: Sources,
+    archive: Archives = None,
+    audio_column: AudioColumn = None,
+    id_column: IdColumn = None,
+    rows: Rows = ROWS,
+    model: Model = None,
+    revision: Revision = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    workers: Annotated[int, typer.Option("--workers", "-w", min=0, help="Processes to estimate for; 0: one for each core.")] = 0,
+    probe: Annotated[float, typer.Option("--probe", min=0, help="Seconds for which some utterances are encoded to measure the rate.")] = 20.0,
+    json_: Json = False,
+) -> None:
+    """Say what a corpus would take, and write nothing: utterances, hours, disk, time."""
+    from ..corpus import Settings
+    from ..corpus.estimate import estimate
+
+    found = estimate(_planned(inputs, archive, audio_column, id_column, rows), Settings(model, revision, device), probe_seconds=probe)
+    count = workers or (_cores() if device == "cpu" else 1)
+    needed = found.hours_needed(count)
+    if json_:
+        typer.echo(json.dumps(vars(found) | {"workers": count, "hours_needed": needed}))
+        return
+    typer.echo(f"{counted(found.rows, 'utterance')}, {counted(found.shards, 'shard')}")
+    typer.echo(
+        f"about {found.hours:.1f} h of audio (standard error {found.hours_error:.1f}), {found.unreadable:.1%} of those looked at cannot be read"
+    )
+    typer.echo(f"about {found.bytes / 1e6:.1f} MB of shards")
+    if needed is not None:
+        typer.echo(f"{found.rate:.0f} h/h by one process; {duration(needed * 3600)} by {'one' if count == 1 else count} at a time")
+
+
+@app.command()
+def verify(
+    corpus: Held,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Utterances to encode again and compare.")] = 20,
+    model: Model = None,
+    revision: Revision = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of utterances.")] = 0,
+    json_: Json = False,
+) -> None:
+    """Check that a corpus is whole and undamaged, and that its tokens are those of its audio."""
+    from ..corpus import Settings
+    from ..corpus.check import verify_corpus
+
+    found = verify_corpus(corpus, sample=sample, settings=Settings(model, revision, device), seed=seed)
+    if json_:
+        typer.echo(json.dumps(vars(found), ensure_ascii=False))
+    else:
+        typer.echo(
+            f"{counted(found.shards, 'shard')}, {counted(found.rows, 'utterance')}, {found.failures} without tokens, {found.again} encoded again"
+        )
+        for problem in found.problems:
+            typer.echo(problem)
+        typer.echo(f"{counted(len(found.problems), 'problem')}" if found.problems else "all is as it should be")
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    corpus: Held,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with plots too.")] = None,
+    json_: Json = False,
+) -> None:
+    """Say what a corpus is made of: hours, lengths, and how its tokens are spread over the codebooks."""
+    from ..corpus import Corpus
+    from ..corpus.statistics import statistics_of
+
+    opened = Corpus(corpus)
+    found = statistics_of(opened)
+    if html is not None:
+        from ..report.corpus_page import save_corpus_page
+
+        save_corpus_page(opened, found, html)
+    streams = {
+        name: {"tokens": stream.tokens, "codebook_size": stream.codebook_size, "used": stream.used, "entropy": stream.entropy}
+        for name, stream in found.streams.items()
+    }
+    if json_:
+        groups = {name: {value: {"hours": hours, "utterances": count} for value, (hours, count) in own.items()} for name, own in found.groups.items()}
+        whole = {"utterances": found.utterances, "hours": found.hours, "seconds": found.quantiles, "streams": streams, "groups": groups}
+        typer.echo(json.dumps(whole, ensure_ascii=False))
+        return
+    typer.echo(f"{counted(found.utterances, 'utterance')}, {found.hours:.2f} h by {opened.info.name} ({opened.info.fingerprint:.8})")
+    typer.echo("seconds: " + ", ".join(f"{percent} % {seconds:.2f}" for percent, seconds in found.quantiles.items()))
+    for name, stream in found.streams.items():
+        typer.echo(
+            f"{name}: {stream.tokens} tokens, {stream.used / stream.codebook_size:.1%} of {stream.codebook_size} codewords used, "
+            f"{stream.entropy:.2f} bits each, perplexity {stream.perplexity:.0f}"
+        )
+    for column, own in found.groups.items():
+        named = [f"{value} {hours:.2f} h" for value, (hours, _) in list(own.items())[:_SHOWN]]
+        typer.echo(f"{column}: {', '.join(named)}{f', and {len(own) - _SHOWN} more' if len(own) > _SHOWN else ''}")

@@ -53,7 +53,7 @@ class Settings:
 
 
 def encode_rows(
-    tokenizer: Tokenizer, rows: Mapping[int, Row], settings: Settings, tell: Tell, known: Known | None = None
+    tokenizer: Tokenizer, rows: Mapping[int, Row], settings: Settings, tell: Tell | None = None, known: Known | None = None
 ) -> tuple[dict[int, Made], dict[int, Failure]]:
     """Encode rows.
 
@@ -61,13 +61,13 @@ def encode_rows(
         tokenizer: of the settings.
         rows: by their numbers.
         settings: how.
-        tell: hears how far it is.
+        tell: hears how far it is, if anybody.
         known: what need not be encoded again.
 
     Returns:
         what was made, and what failed, by the rows' numbers.
     """
-    made, failures = dict[int, Made](), dict[int, Failure]()
+    made, failures, tell = dict[int, Made](), dict[int, Failure](), tell or untold
 
     def note(number: int, found: Made | Failure) -> None:
         if isinstance(found, Made):

@@ -6,6 +6,7 @@ Nothing is shared but the place where the corpus lies. A shard is there once all
 import functools
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -123,17 +124,30 @@ def finish(place: str) -> ShardInfo | None:
     if names != [name_of(number) for number in range(plan.shards)]:
         store.remove(SUCCESS)
         return None
+    return write_manifest(store, infos, plan.digest)
+
+
+def write_manifest(store: Store, infos: Mapping[str, ShardInfo], plan: str = "") -> ShardInfo:
+    """Write `manifest.json`, which lists shards, and then `_SUCCESS`; return the sums of all shards.
+
+    Args:
+        store: of the corpus.
+        infos: what the shards say, by their names.
+        plan: hash of the plan that they were made of, if they were.
+
+    Raises:
+        CorpusError: if they are of several tokenizers.
+    """
     whole = sum_of(infos)
-    manifest = asdict(whole) | {
-        "shards": [{"file": name, "rows": info.rows, "samples": info.samples, "content": info.content} for name, info in infos.items()]
-    }
-    manifest |= {"failures": len(failures), "plan": plan.digest, "seconds": whole.seconds}
-    store.put(MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    listed = [{"file": name, "rows": info.rows, "samples": info.samples, "content": info.content} for name, info in infos.items()]
+    values = asdict(whole) | {"failures": len(whole.failures), "plan": plan, "seconds": whole.seconds, "shards": listed}
+    del values["content"]
+    store.put(MANIFEST, (json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
     store.put(SUCCESS, b"")
     return whole
 
 
-def sum_of(infos: dict[str, ShardInfo]) -> ShardInfo:
+def sum_of(infos: Mapping[str, ShardInfo]) -> ShardInfo:
     """Return what shards of one tokenizer are together.
 
     Raises:
