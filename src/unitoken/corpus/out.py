@@ -134,7 +134,7 @@ def flat_ids(corpus: Corpus) -> tuple[Ids, int]:
     def ids(bundle: TokenBundle) -> list[int]:
         found = [] if bundle.g is None else [index * info.g_size + int(token) for index, token in enumerate(bundle.g)]
         streams = [(bundle.s, first_s, info.s), *([] if bundle.p is None else [(bundle.p, first_p, info.p)])]
-        rows = [tokens.reshape(len(tokens), -1).tolist() for tokens, _, _ in streams]
+        rows = [tokens.reshape(-1, about.num_codebooks).tolist() for tokens, _, about in streams]
         for frame in range(len(bundle)):
             for own, (_, first, about) in zip(rows, streams, strict=True):
                 rate = info.hop // about.hop

@@ -1,5 +1,6 @@
 """A corpus to read: utterances in order or by id, parts of it, and what it says of itself."""
 
+import bisect
 import functools
 import os
 import random
@@ -199,8 +200,6 @@ class _Files:
         return self.ends[-1]
 
     def shard_of(self, number: int) -> int:
-        import bisect
-
         return bisect.bisect_right(self.ends, number) - 1
 
     def row(self, number: int) -> Utterance:
@@ -213,10 +212,6 @@ class _Files:
         return shards.read_table(self.store, self.names[shard])
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        return pa.chunked_array([chunk for file in self.names for chunk in self._read(file, name).chunks])
-
-    def _read(self, file: str, name: str) -> pa.ChunkedArray:
-        table = shards.read_table(self.store, file, [name])
-        if name not in table.column_names:
-            raise CorpusError(f"{self.store} has no column {name!r}, its columns are {self.table(0).column_names}")
-        return table[name]
+        if name not in (known := self.table(0).column_names):
+            raise CorpusError(f"{self.store} has no column {name!r}, its columns are {known}")
+        return pa.chunked_array([chunk for file in self.names for chunk in shards.read_table(self.store, file, [name])[name].chunks])
