@@ -3,8 +3,9 @@
 import os
 import random
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import CorpusError, UnitokenError
+from ..errors import CorpusError, TokenError
 from ..tokenizer import Tokenizer
 from . import shard as shards
 from .encode import Settings, encode_rows
@@ -72,12 +73,13 @@ def verify_corpus(place: str | os.PathLike[str], *, sample: int = 20, settings: 
             if id_ in seen:
                 checked.problems.append(f"{id_!r} is in {seen[id_]} and in {name}")
             seen[id_] = name
-        checked.problems += _wrong_tokens(table.to_pylist(), info, name)
+        wrong = _wrong_tokens(table.to_pylist(), info)
+        checked.problems += [f"{id_!r} in {name}: {problem}" for id_, problem in wrong.items()]
         if plan is not None and number < plan.shards:
             rows = plan.part(number)
             if info.plan != digest_of(rows) or ids != [id_ for id_ in rows["id"].to_pylist() if id_ not in {one.id for one in info.failures}]:
                 checked.problems.append(f"{name} does not hold the rows of the plan")
-            audio += [(row, name) for row in rows_of(rows) if row.id in seen]
+            audio += [(row, name) for row in rows_of(rows) if row.id in seen and row.id not in wrong]
     chosen = random.Random(seed).sample(audio, min(sample, len(audio)))  # noqa: S311, no secret
     if chosen:
         checked.again = len(chosen)
@@ -93,16 +95,17 @@ def _check_names(parts: list[str], names: list[str], plan: StoredPlan | None, pr
     problems += [f"{name} is missing; run the job again" for name in (MANIFEST, SUCCESS) if name not in names]
 
 
-def _wrong_tokens(rows: list[dict[str, object]], info: ShardInfo, name: str) -> list[str]:
-    found = ((row["id"], _wrong(row, info)) for row in rows)
-    return [f"{id_!r} in {name}: {problem}" for id_, problem in found if problem]
+def _wrong_tokens(rows: list[dict[str, Any]], info: ShardInfo) -> dict[str, str]:
+    """Return what is wrong with rows, by their ids."""
+    found = {row["id"]: _wrong(row, info) for row in rows}
+    return {id_: problem for id_, problem in found.items() if problem}
 
 
-def _wrong(row: dict[str, object], info: ShardInfo) -> str:
+def _wrong(row: dict[str, Any], info: ShardInfo) -> str:
     """Return what is wrong with a row's tokens; nothing if they can be."""
     try:
         shards.bundle_of(row, info.tokenizer, info.numerics)
-    except (UnitokenError, RuntimeError, TypeError) as error:  # RuntimeError: of a shape that the tokens do not have
+    except (TokenError, TypeError) as error:
         return str(error)
     return ""
 

@@ -107,18 +107,16 @@ def _file(row: Row) -> tuple[File, bytes]:
         found = audio_in(path, row.column or "", row.index)
         if isinstance(found, bytes):
             return found, _hash(found)
-        path = os.path.join(os.path.dirname(path), found)
+        path = found if is_url(found) else os.path.join(os.path.dirname(path), found)
     if is_url(path):
         fs, name = filesystem_of(path)
         data = fs.cat_file(name, start=row.offset, end=None if row.size is None else (row.offset or 0) + row.size)
-        return data, _hash(data)
+        return _complete(row, data), _hash(data)
     if row.offset is not None and row.size is not None:
         with open(path, "rb") as file:
             file.seek(row.offset)
             data = file.read(row.size)
-        if len(data) < row.size:
-            raise AudioFileError(f"{path} ends before {row.id}, which it should hold; take another copy of it")
-        return data, _hash(data)
+        return _complete(row, data), _hash(data)
     try:
         about = os.stat(path)
     except FileNotFoundError:
@@ -140,6 +138,12 @@ def _check_whole(file: File) -> None:
     length = int.from_bytes(head[4:8], "little")
     if head[:4] == b"RIFF" and size < length + 8 and length not in {0, _UNKNOWN}:
         raise AudioFileError(f"the WAV file is cut short: it has {size} of {length + 8} bytes; take another copy")
+
+
+def _complete(row: Row, data: bytes) -> bytes:
+    if row.size is not None and len(data) < row.size:
+        raise AudioFileError(f"{os.fsdecode(row.path)} ends before {row.id}, which it should hold; take another copy of it")
+    return data
 
 
 def _hash(data: bytes) -> bytes:

@@ -191,8 +191,12 @@ def read_table(store: Store, name: str, columns: Iterable[str] | None = None) ->
 
 
 def bundle_of(row: Mapping[str, Any], info: TokenizerInfo, numerics: str) -> TokenBundle:
-    """Return the bundle of one row of a shard."""
-    shapes = info.shapes(row["samples"])
-    held = {name: row[name] for name in STREAMS if row[name] is not None}
-    tokens = {name: torch.tensor(own, dtype=torch.int64).reshape(shapes[name]) for name, own in held.items()}
+    """Return the bundle of one row of a shard.
+
+    Raises:
+        TokenError: if the tokens are not those of so many samples, or out of range.
+    """
+    books = {"g": 0, "s": info.s.num_codebooks, "p": info.p.num_codebooks}
+    held = {name: torch.tensor(row[name], dtype=torch.int64) for name in STREAMS if row[name] is not None}
+    tokens = {name: own.reshape(-1, books[name]) if books[name] > 1 and len(own) % books[name] == 0 else own for name, own in held.items()}
     return TokenBundle(tokens["s"], tokens.get("p"), tokens.get("g"), row["samples"], info, numerics)

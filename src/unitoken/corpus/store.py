@@ -1,5 +1,6 @@
 """Where a corpus lies: a folder, or a place that fsspec knows (`s3://bucket/name`, `memory://name`). Files are there whole or not at all."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,10 +82,13 @@ class Folder:
 
 
 class Remote:
-    """A store behind fsspec, whose file systems make a file visible when it is complete.
+    """A store behind fsspec, whose object stores make a file visible when it is complete.
 
     Args:
         url: such as `s3://bucket/name`.
+
+    Raises:
+        CorpusError: if fsspec does not know such URLs, or lacks a package for them.
     """
 
     def __init__(self, url: str) -> None:
@@ -95,9 +99,19 @@ class Remote:
         return self.url
 
     def put(self, name: str, data: bytes) -> None:
-        """See `Store.put`."""
-        self._fs.makedirs(self._root, exist_ok=True)
-        self._fs.pipe_file(self._path(name), data)
+        """See `Store.put`; a bucket is not made, a folder is.
+
+        Raises:
+            CorpusError: if there is no such bucket.
+        """
+        try:
+            self._fs.pipe_file(self._path(name), data)
+        except FileNotFoundError:
+            bucket = self._root.partition("/")[0]
+            if bucket and not self._fs.exists(bucket):
+                raise CorpusError(f"cannot write to {self.url}: there is no {bucket}; make it first, or give another URL") from None
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(self._path(name), data)
 
     def get(self, name: str) -> bytes:
         """See `Store.get`."""
@@ -109,16 +123,26 @@ class Remote:
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
-        if self._fs.exists(self._path(name)):
+        with contextlib.suppress(FileNotFoundError):  # some say so, some do not; what a cache says counts for nothing
             self._fs.rm_file(self._path(name))
 
     def names(self) -> list[str]:
-        """See `Store.names`."""
+        """See `Store.names`; those that are there now, whatever fsspec listed before.
+
+        Raises:
+            CorpusError: if the place is a file, or cannot be listed, for want of credentials for instance.
+        """
         self._fs.invalidate_cache(self._root)
         try:
-            found = self._fs.ls(self._root, detail=False)
+            found: list[str] = self._fs.ls(self._root, detail=False)
         except FileNotFoundError:
             return []
+        except OSError:
+            raise
+        except Exception as error:  # of whatever package is behind fsspec
+            raise CorpusError(f"cannot list {self.url}: {error}; check the URL, the endpoint and the credentials") from error
+        if self._root in found:
+            raise CorpusError(f"{self.url} is a file; give the folder of a corpus")
         return sorted(name for name in (path.rsplit("/", 1)[-1] for path in found) if name and not name.startswith("."))
 
     def _path(self, name: str) -> str:
@@ -149,5 +173,7 @@ def is_url(path: str) -> bool:
 
 
 def store_at(place: str | os.PathLike[str]) -> Folder | Remote:
-    """Return the store at a path or URL."""
-    return Remote(place) if isinstance(place, str) and is_url(place) else Folder(place)
+    """Return the store at a path or URL; `file://` is a path."""
+    if not isinstance(place, str) or not is_url(place):
+        return Folder(place)
+    return Folder(filesystem_of(place)[1]) if place.startswith("file://") else Remote(place)
