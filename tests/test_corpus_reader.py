@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import models
 from corpora import encode, manifest, tiny
 from unitoken import corpus
 from unitoken.errors import CorpusError
@@ -40,6 +41,15 @@ def test_utterances_are_their_columns_and_a_bundle(place, settings):
         assert dict(utterance)["samples"] == 800 * index
     assert "11 utterances" in repr(tokens)
     assert "u3" in repr(tokens[3])
+
+
+@pytest.mark.parametrize("name", ["slow p", "slow s"])
+def test_streams_of_several_codebooks_come_back(name, tmp_path):
+    models.tokenizer(models.VARIANTS[name]).save_pretrained(tmp_path / "model")
+    settings = corpus.Settings(model=str(tmp_path / "model"))
+    place, tok = encode(tmp_path / "tokens", manifest(tmp_path / "audio", 4), settings), settings.load()
+    for utterance in corpus.open(place):
+        assert utterance.bundle == tok.encode(tmp_path / "audio" / utterance["path"])
 
 
 def test_access_by_number_by_id_and_by_slice(place):
