@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -121,6 +122,8 @@ def _file(row: Row) -> tuple[File, bytes]:
         about = os.stat(path)
     except FileNotFoundError:
         raise AudioFileError(f"no such file: {shown(row)}; check the path") from None
+    if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
+        raise AudioFileError(f"{shown(row)} is no file but a folder, pipe or device; give a file")
     if about.st_size < LARGE and row.start is None and row.end is None:
         with open(path, "rb") as file:
             data = file.read()

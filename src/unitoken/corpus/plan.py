@@ -148,9 +148,10 @@ class StoredPlan:
 
 
 def digest_of(part: pa.Table) -> str:
-    """Return a hash of rows, whatever the memory that holds them looks like."""
+    """Return a hash of rows, whatever holds them."""
     rows = part.replace_schema_metadata(None)
-    return _hash(json.dumps([str(rows.schema), rows.to_pylist()], default=repr, ensure_ascii=True).encode())
+    kinds = str(rows.schema).replace("<item: ", "<element: ")  # Parquet has another name for what a list is of
+    return _hash(json.dumps([kinds, rows.to_pylist()], default=repr, ensure_ascii=True).encode())
 
 
 def _hash(data: bytes) -> str:
