@@ -150,7 +150,7 @@ class StoredPlan:
 def digest_of(part: pa.Table) -> str:
     """Return a hash of rows, whatever holds them."""
     rows = part.replace_schema_metadata(None)
-    kinds = str(rows.schema).replace("<item: ", "<element: ")  # Parquet has another name for what a list is of
+    kinds = str(rows.schema).replace("item: ", "element: ")  # Parquet has another name for what a list is of
     return _hash(json.dumps([kinds, rows.to_pylist()], default=repr, ensure_ascii=True).encode())
 
 

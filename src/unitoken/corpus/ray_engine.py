@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from importlib import import_module
 from typing import Any
 
 from ..errors import CorpusError, UnitokenError, missing_extra
@@ -175,9 +176,8 @@ def _configured(ray: Any) -> Generator[None]:
 
 def _imported() -> Any:
     try:
-        import ray
-        import ray.data
-        import ray.exceptions
+        ray = import_module("ray")
+        import_module("ray.data")
     except ImportError as error:
         raise missing_extra("--engine ray", "ray") from error
     return ray
