@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from corpora import manifest, tiny
 from unitoken import corpus
 from unitoken.cli import app
+from unitoken.cli import corpus as commands
+from unitoken.corpus.plan import ROWS
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +153,14 @@ def test_what_cannot_be_done_is_said_in_a_line(arguments, text, tmp_path, monkey
     assert text in found.stderr
     assert found.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_shards_have_as_many_rows_as_the_library_gives_them():
+    assert commands.ROWS == ROWS
+
+
+def test_encode_by_ray_says_so_if_ray_is_not_there(model, listed, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = run("encode", listed, "-o", tmp_path / "tokens", "-m", model, "--engine", "ray")
+    assert found.exit_code == 1
+    assert "pip install 'unitoken-speech[ray]'" in found.stderr

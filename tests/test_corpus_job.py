@@ -404,3 +404,5 @@ def test_bad_numbers_are_refused(model, audio, tmp_path):
             Settings(**options)
     with pytest.raises(CorpusError, match="workers must be 1 or more"):
         encode_corpus(tmp_path, plan_of(audio), model, workers=0)
+    with pytest.raises(CorpusError, match="is the memory of this process"):
+        encode_corpus("memory://here", plan_of(audio), model, workers=2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,15 @@ AudioColumn = Annotated[str | None, typer.Option("--audio-column", help="Column 
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column of unique ids; else id, or without one the paths.")]
 Rows = Annotated[int, typer.Option("--rows", min=1, help="Utterances of a shard.")]
 ROWS = 2048
+
+
+class Engine(str, Enum):
+    """What makes the shards."""
+
+    local = "local"
+    ray = "ray"
+
+
 _SHOWN = 8  # values of a column
 
 
@@ -59,6 +69,7 @@ def encode(
     max_errors: Annotated[int | None, typer.Option("--max-errors", min=0, help="Stop when more utterances than this have failed.")] = None,
     retry: Annotated[bool, typer.Option("--retry/--no-retry", help="Try utterances again that failed in an earlier run.")] = True,
     renew: Annotated[bool, typer.Option("--renew", help="Make shards again that another model made.")] = False,
+    engine: Annotated[Engine, typer.Option("--engine", help="local: processes of this machine; ray: actors on a Ray cluster.")] = Engine.local,
     json_: Json = False,
 ) -> None:
     """Encode a corpus to Parquet shards, or go on with one.
@@ -74,9 +85,13 @@ def encode(
     settings = Settings(model, revision, devices[0], margins, readers, batch_seconds, reuse)
     count = workers or (_cores() if devices == ["cpu"] else len(devices))
     with _Watch(json_) as watch:
-        progress = encode_corpus(
-            output, plan, settings, share=share, workers=count, devices=devices, max_errors=max_errors, retry=retry, renew=renew, watch=watch
-        )
+        options: dict[str, Any] = {"share": share, "devices": devices, "max_errors": max_errors, "retry": retry, "renew": renew, "watch": watch}
+        if engine is Engine.ray:
+            from ..corpus.ray_engine import encode_corpus_ray
+
+            progress = encode_corpus_ray(output, plan, settings, workers=workers or None, **options)
+        else:
+            progress = encode_corpus(output, plan, settings, workers=count, **options)
     watch.end(output, progress)
     if progress.failures or progress.stopped:
         raise typer.Exit(1)

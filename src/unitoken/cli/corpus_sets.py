@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from .corpus import Held, Place, Rows
+from .corpus import ROWS, Held, Place, Rows
 from .messages import UsageError, counted
 from .options import AudioFormat, Json, Model, Revision, load_tokenizer
 
-ROWS = 2048
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many utterances, the first.")]
 
 

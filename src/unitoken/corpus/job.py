@@ -119,7 +119,7 @@ def finish(place: str) -> ShardInfo | None:
     infos = {name: shards.read_info(store, name) for name in names}
     failures = [asdict(failure) | {"shard": name} for name in names for failure in infos[name].failures]
     text = "".join(json.dumps(failure, ensure_ascii=False, sort_keys=True) + "\n" for failure in failures)
-    if ERRORS not in store.names() or store.get(ERRORS) != text.encode():
+    if not store.has(ERRORS) or store.get(ERRORS) != text.encode():
         store.put(ERRORS, text.encode())
     if names != [name_of(number) for number in range(plan.shards)]:
         store.remove(SUCCESS)
@@ -177,7 +177,7 @@ def _loaded(settings: Settings) -> Tokenizer:
 
 def _usable(store: Store, name: str, wanted: ShardInfo, renew: bool) -> ShardInfo | None:
     """Return what a shard that is there says of itself; None if there is none, or one that is to be made again."""
-    if name not in store.names():
+    if not store.has(name):
         return None
     old = shards.read_info(store, name)
     if old.plan == wanted.plan and (old.tokenizer, old.numerics, old.margins) == (wanted.tokenizer, wanted.numerics, wanted.margins):

@@ -1,6 +1,7 @@
 """Many shards at once on a Ray cluster (extra `[ray]`): actors of Ray Data make them, each holds the tokenizer."""
 
 import functools
+import inspect
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -14,7 +15,7 @@ from .encode import Settings
 from .job import Report, begin, finish, make_shard
 from .plan import Plan
 from .ranks import Share
-from .run import Progress, Watch, _ending_early, _Job  # pyright: ignore[reportPrivateUsage]
+from .run import Progress, Tracker, Watch, ending_early
 from .store import is_url
 
 TRIES = 3
@@ -72,11 +73,11 @@ def encode_corpus_ray(
     stored = begin(place, plan)
     numbers = (share or Share()).of(stored.shards)
     rows = sum(min(plan.rows, len(stored) - number * plan.rows) for number in numbers)
-    job = _Job(Progress(len(numbers), rows), max_errors, watch)
+    job = Tracker(Progress(len(numbers), rows), max_errors, watch)
     everywhere = replace(settings, device=device, model=_found(settings.model), reuse=_found(settings.reuse))
     make = functools.partial(make_shard, place, settings=everywhere, retry=retry, renew=renew)
     if numbers:
-        with _connected(ray), _ending_early(job.progress):
+        with _connected(ray), ending_early(job.progress):
             for made in _on_cluster(ray, numbers, make, workers, gpus=int(device == "cuda")):
                 _note(job, made)
                 if job.progress.stopped:
@@ -124,8 +125,7 @@ def _on_cluster(ray: Any, numbers: Sequence[int], make: Callable[..., Report], w
                 compute=ray.data.ActorPoolStrategy(size=min(workers, len(numbers))),
                 num_cpus=1,
                 num_gpus=gpus,
-                max_restarts=-1,
-                max_task_retries=TRIES,
+                **_retries(ray),
             )
             for batch in data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
                 columns = {name: values.tolist() for name, values in batch.items()}
@@ -138,7 +138,13 @@ def _on_cluster(ray: Any, numbers: Sequence[int], make: Callable[..., Report], w
         ) from error
 
 
-def _note(job: _Job, made: dict[str, Any]) -> None:
+def _retries(ray: Any) -> dict[str, int]:
+    """Return what lets Ray try a shard `TRIES` times more; nothing for releases from 2.64 on, which take no such options and try for ever."""
+    open_ = any(one.kind is one.VAR_KEYWORD for one in inspect.signature(ray.data.Dataset.map_batches).parameters.values())
+    return {"max_restarts": -1, "max_task_retries": TRIES} if open_ else {}
+
+
+def _note(job: Tracker, made: dict[str, Any]) -> None:
     """Hear of a shard that is there, or raise what came in its way."""
     if made["error"]:
         raise pickle.loads(bytes.fromhex(made["error"]))  # noqa: S301, our own worker wrote it

@@ -99,12 +99,14 @@ def encode_corpus(
     settings, place = settings or Settings(), os.fspath(place)
     if workers < 1:
         raise CorpusError(f"workers must be 1 or more, got {workers}")
+    if workers > 1 and place.startswith("memory:"):
+        raise CorpusError(f"{place} is the memory of this process, which workers do not share; give a folder or another URL, or workers=1")
     stored = begin(place, plan)
     numbers = (share or Share()).of(stored.shards)
     rows = sum(min(plan.rows, len(stored) - number * plan.rows) for number in numbers)
-    job = _Job(Progress(len(numbers), rows), max_errors, watch)
+    job = Tracker(Progress(len(numbers), rows), max_errors, watch)
     make = functools.partial(make_shard, retry=retry, renew=renew)
-    with _ending_early(job.progress):
+    with ending_early(job.progress):
         if workers == 1 and len(devices) <= 1:
             one = replace(settings, device=devices[0]) if devices else settings
             for number in numbers:
@@ -118,14 +120,22 @@ def encode_corpus(
 
 
 @dataclass
-class _Job:
-    """What is known of a job while it runs."""
+class Tracker:
+    """What is known of a job while it runs.
+
+    Attributes:
+        progress: of it.
+        max_errors: rows that may fail.
+        watch: hears of progress.
+        told: when it last did.
+        live: of shards being made, rows done and failed.
+    """
 
     progress: Progress
     max_errors: int | None
     watch: Watch
     told: float = 0.0
-    live: dict[int, list[int]] = field(default_factory=dict[int, list[int]])  # of shards being made: rows done and failed
+    live: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
 
     def tell(self, shard: int, seconds: float, rows: int, failures: int) -> None:
         """Hear of rows of a shard that is being made."""
@@ -154,7 +164,7 @@ class _Job:
             )
 
 
-def _in_processes(job: _Job, numbers: Sequence[int], work: Callable[[int], Report], workers: int, devices: Sequence[str]) -> None:
+def _in_processes(job: Tracker, numbers: Sequence[int], work: Callable[[int], Report], workers: int, devices: Sequence[str]) -> None:
     """Make shards in processes of their own, each with one of the devices."""
     context = multiprocessing.get_context("spawn")
     told, places = context.Queue(), context.Queue()
@@ -228,7 +238,7 @@ def _work(make: Callable[..., Report], place: str, settings: Settings, number: i
 
 
 @contextmanager
-def _ending_early(progress: Progress) -> Generator[None]:
+def ending_early(progress: Progress) -> Generator[None]:
     """Let Ctrl-C end the job after the shards that are being made, and a second one at once."""
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield

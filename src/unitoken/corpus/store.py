@@ -29,6 +29,10 @@ class Store(Protocol):
         """Return a file opened for reading bytes, with `seek`."""
         ...
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""
         ...
@@ -64,6 +68,10 @@ class Folder:
     def open(self, name: str) -> Any:
         """See `Store.open`."""
         return (self.path / name).open("rb")
+
+    def has(self, name: str) -> bool:
+        """See `Store.has`."""
+        return (self.path / name).exists()
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
@@ -120,6 +128,11 @@ class Remote:
     def open(self, name: str) -> Any:
         """See `Store.open`."""
         return self._fs.open(self._path(name), "rb")
+
+    def has(self, name: str) -> bool:
+        """See `Store.has`; not by a listing that was kept."""
+        self._fs.invalidate_cache(self._root)
+        return self._fs.exists(self._path(name))
 
     def remove(self, name: str) -> None:
         """See `Store.remove`."""
