@@ -15,7 +15,7 @@ from unitoken.corpus.ranks import Share
 from unitoken.corpus.ray_engine import encode_corpus_ray
 from unitoken.errors import CorpusError, MissingDependencyError
 
-CLIPS, ROWS, LIMIT_S = 12, 2, 120
+CLIPS, ROWS, LIMIT_S = 12, 2, 400
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 

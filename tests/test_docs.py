@@ -14,7 +14,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import unitoken
-from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
+from unitoken import TokenBundle, Tokenizer, corpus, hub, load_audio, save_audio
 from unitoken.cli import app
 from unitoken.cli.train import app as train_app
 from unitoken.hub import save_stored
@@ -50,6 +50,7 @@ def folder(tmp_path, monkeypatch):
     torch.manual_seed(0)
     save_stored(root / hub.DEFAULT_MODEL, config, Codec(config).state_dict())
     monkeypatch.setattr(hub, "WEIGHTS_ROOT", root)
+    monkeypatch.setattr("unitoken.corpus.run.cores", lambda: 1)  # in this process, which has the tiny model
     work = tmp_path / "work"
     (work / "recordings" / "day 1").mkdir(parents=True)
     monkeypatch.chdir(work)
@@ -87,7 +88,7 @@ def test_readme_quickstart_is_six_lines():
 
 def test_readme_commands_run(folder):
     lines = [line for line in commands("unitoken") if line[0] != "train"]
-    assert [line[0] for line in lines] == ["encode", "decode", "convert", "info", "encode", "decode", "export"]
+    assert [line[0] for line in lines] == ["encode", "decode", "convert", "info", "corpus", "encode", "decode", "export"]
     for line in lines:
         result = CliRunner().invoke(app, line)
         assert result.exit_code == 0, (line, result.output, result.exception)
@@ -97,6 +98,37 @@ def test_readme_commands_run(folder):
     assert TokenBundle.load("tokens/day 1/a.utok") == TokenBundle.load("talk.utok")
     assert len(load_audio("decoded/day 1/a.flac")[0]) == 24000
     assert (Path("folder") / "runner.py").is_file()
+    assert corpus.open("shards")["day 1/a.wav"].bundle == TokenBundle.load("talk.utok")
+
+
+def test_the_page_on_corpora_runs_as_written(folder):
+    page = (ROOT / "docs" / "corpora.md").read_text(encoding="utf-8").replace("20", "1")  # seconds: these clips are short
+    Path("talks").mkdir()
+    for index, seconds in enumerate((0.5, 1.4, 0.9, 2.6)):
+        save_audio(f"talks/talk {index + 4}.wav", load_audio(CLIPS / "lady.flac", sample_rate=16000)[0][: int(16000 * seconds)], 16000)
+    first, second = blocks(page, "sh")
+    for number, line in enumerate([*first.splitlines(), *second.splitlines()]):
+        if number == len(first.splitlines()):
+            names = {}
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile(blocks(page, "python")[0], "corpora", "exec"), names)  # noqa: S102 - the documents are ours
+            assert printed.getvalue().splitlines()[0] == "talk 4.wav 0.5"
+        program, *arguments = shlex.split(line, comments=True)
+        result = CliRunner().invoke(app, arguments)
+        assert (program, result.exit_code) == ("unitoken", 0), (line, result.output, result.exception)
+    assert corpus.open("both").ids == ["talk 4.wav", "talk 6.wav", "talk 5.wav", "talk 7.wav"]
+    assert {"tokens.html", "tokens.jsonl", "ids.bin", "ids.idx"} <= {path.name for path in Path().iterdir()}
+    assert len(list(Path("audio").iterdir())) == 4
+
+
+def test_commands_of_the_page_on_clusters_parse():
+    page = (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8")
+    lines = re.findall(r"unitoken (corpus encode [^'|\n]*)", "\n".join(blocks(page, "sh")).replace("\\\n", ""))
+    assert len(lines) > 8
+    for line in lines:
+        _, name, *arguments = shlex.split(line, comments=True)
+        with get_command(app).commands["corpus"].commands[name].make_context(name, arguments) as context:
+            assert context.params["output"]
 
 
 def test_readme_training_commands_parse():
