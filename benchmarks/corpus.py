@@ -17,7 +17,6 @@ from unitoken.corpus.encode import encode_rows
 from unitoken.corpus.media import fetch, hear
 from unitoken.corpus.plan import rows_of
 from unitoken.corpus.reader import Corpus
-from unitoken.corpus.run import cores
 
 BATCH = 16
 
@@ -94,14 +93,15 @@ def main():
             both = Corpus(Path(folder) / "two").seconds
         rows.append((seconds / decoded, seconds / encoded, joined / (decoded + encoded), whole / own_one, both / own_two, whole / one, both / two))
     middle = [sorted(values)[len(values) // 2] for values in zip(*rows, strict=True)]
-    print(f"{whole / 3600:.2f} h in {len(plan.table)} rows, shards of {args.rows}, every {args.every}. of them; medians of {args.repeat}\n")
+    some = "" if args.every == 1 else f", one of {args.every} of them"
+    print(f"{whole / 3600:.2f} h of {len(plan.table)} rows, shards of {args.rows}{some}; medians of {args.repeat}\n")
     print("| hours of audio an hour | |\n|---|---:|")
     names = ("reading, decoding, resampling alone", "the model alone", "", "one rank on one core", "two ranks on a core each")
     for name, value in zip(names, middle, strict=False):
         if name:
             print(f"| {name} | {value:.0f} |")
     print(f"| the same with starting Python, torch and the model: one rank | {middle[5]:.0f} |\n| two ranks | {middle[6]:.0f} |")
-    print(f"\none rank takes {middle[2]:.2f} times decoding and model alone; two ranks are {middle[4] / middle[3]:.2f} times one; {cores()} core(s) used")
+    print(f"\none rank takes {middle[2]:.2f} times decoding and model alone; two ranks are {middle[4] / middle[3]:.2f} times one")
 
 
 if __name__ == "__main__":
