@@ -24,7 +24,7 @@ BATCH = 16
 def pinned(core, command):
     """Start a command on one core."""
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {core}))  # noqa: PLW1509
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
 
 
 def ranks(args, place, used):
