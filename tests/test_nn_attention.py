@@ -68,7 +68,7 @@ def test_attention_computes_no_frame_that_hears_less_than_it_should(begins, ends
 
 
 @pytest.mark.parametrize(("past", "future"), [(12, 12), (40, 0), (0, 3)])
-@pytest.mark.parametrize("frames", [BLOCK + 1, 2 * BLOCK, 3 * BLOCK - 1])
+@pytest.mark.parametrize("frames", [2 * BLOCK + 1, 3 * BLOCK, 4 * BLOCK - 1])
 def test_a_run_in_blocks_is_that_in_one(frames, past, future, monkeypatch):
     """Rows of which one lacks frames within a block, and one has none but its first."""
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ from .flow import Rows
 from .linear import Linear, is_exporting
 
 BLOCK = 32
-"""Frames that share the keys around them, those of many frames' neighbours: of a longer run most products of queries and keys would be masked."""
+"""Frames of a run of more than two such blocks that share the keys around them: of all together most products of queries and keys would be masked."""
 
 
 def sinusoids(positions: int, channels: int) -> Tensor:
@@ -91,7 +91,7 @@ class AttentionBlock(nn.Module):
         """
         frames, channels = wide.shape[1] - past - future, wide.shape[2] // 4
         x = wide[:, past : past + frames, :channels]
-        size = BLOCK if is_exporting() or frames > BLOCK else frames
+        size = BLOCK if is_exporting() or frames > 2 * BLOCK else frames
         firsts = torch.arange(0, frames, size, device=x.device).unsqueeze(1)
 
         def blocks(rows: Tensor, first: int, count: int) -> Tensor:
