@@ -14,6 +14,7 @@ import soundfile
 import torch
 
 import models
+from corpora import tiny
 from unitoken import save_audio
 from unitoken.corpus import Corpus, Settings, encode_corpus, finish, job, make_plan, media
 from unitoken.corpus import encode as encoding
@@ -30,9 +31,7 @@ CLIPS, ROWS = 14, 4
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """The folder of a tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    models.tokenizer().save_pretrained(folder)
-    return Settings(model=str(folder))
+    return tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import models
+from corpora import tiny
 from unitoken import save_audio
 from unitoken.corpus import Settings, encode_corpus, make_plan, ray_engine
 from unitoken.corpus.job import Report
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on a cluster of two nodes with a CPU each."""
-    ray = pytest.importorskip("ray")
-    pytest.importorskip("ray.data")
+    import ray  # here: it takes seconds
+    import ray.data
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -59,9 +60,7 @@ def in_time():
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Of a tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    models.tokenizer().save_pretrained(folder)
-    return Settings(model=str(folder))
+    return tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

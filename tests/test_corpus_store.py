@@ -2,11 +2,14 @@
 
 import os
 
+import fsspec
 import pytest
+import s3fs
 
 import models
+from corpora import tiny
 from unitoken import corpus, save_audio
-from unitoken.corpus import Settings, encode_corpus, make_plan
+from unitoken.corpus import encode_corpus, make_plan
 from unitoken.corpus.ranks import Share
 from unitoken.corpus.store import Folder, store_at
 from unitoken.errors import CorpusError
@@ -18,8 +21,8 @@ PLACES = ("memory", "s3")
 @pytest.fixture(scope="module")
 def server():
     """The address of an S3 server that holds one bucket, `tokens`."""
-    pytest.importorskip("s3fs")
-    moto = pytest.importorskip("moto.server")
+    from moto import server as moto  # here: it takes seconds
+
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
@@ -28,7 +31,6 @@ def server():
         started.start()
         host, port = started.get_host_and_port()
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        s3fs = pytest.importorskip("s3fs")
         s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("tokens")
         yield
@@ -59,9 +61,7 @@ def store(request, tmp_path):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Of a tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    models.tokenizer().save_pretrained(folder)
-    return Settings(model=str(folder))
+    return tiny(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,6 @@ def test_a_file_url_is_a_folder(tmp_path):
 
 
 def test_names_are_those_that_are_there_now(server):
-    fsspec = pytest.importorskip("fsspec")
     store = store_at("s3://tokens/now")
     store.put("a", b"")
     assert store.names() == ["a"]
@@ -191,12 +190,12 @@ def test_a_place_that_cannot_be_listed_is_named(server, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
-    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem.clear_instance_cache()
     try:
         with pytest.raises(CorpusError, match=r"cannot list s3://tokens/a: .*credentials"):
             store_at("s3://tokens/a").names()
     finally:
-        pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.mark.parametrize("place", ["nowhere://tokens", "nowhere://tokens/a"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .messages import counted, duration
-from .options import Json, Model, Revision
+from .options import Device, Json, Model, Revision
 from .progress import Meter
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def plan_(
     rows: Rows = ROWS,
     model: Model = None,
     revision: Revision = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     workers: Annotated[int, typer.Option("--workers", "-w", min=0, help="Processes to estimate for; 0: one for each core.")] = 0,
     probe: Annotated[float, typer.Option("--probe", min=0, help="Seconds for which some utterances are encoded to measure the rate.")] = 20.0,
     json_: Json = False,
@@ -207,7 +207,7 @@ def verify(
     sample: Annotated[int, typer.Option("--sample", min=0, help="Utterances to encode again and compare.")] = 20,
     model: Model = None,
     revision: Revision = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     seed: Annotated[int, typer.Option("--seed", help="Of the choice of utterances.")] = 0,
     json_: Json = False,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from .corpus import ROWS, Held, Place, Rows
 from .messages import UsageError, counted
-from .options import AudioFormat, Json, Model, Revision, load_tokenizer
+from .options import AudioFormat, Device, Json, Model, Revision, load_tokenizer
 
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many utterances, the first.")]
 
@@ -29,7 +29,7 @@ def decode(
     limit: Limit = None,
     model: Model = None,
     revision: Revision = None,
-    device: Annotated[str, typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Decode a corpus to audio files, named by the utterances' ids."""
     from ..corpus import Corpus

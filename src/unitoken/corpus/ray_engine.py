@@ -12,10 +12,10 @@ from typing import Any
 
 from ..errors import CorpusError, UnitokenError, missing_extra
 from .encode import Settings
-from .job import Report, begin, finish, make_shard
+from .job import Report, finish, make_shard
 from .plan import Plan
 from .ranks import Share
-from .run import Progress, Tracker, Watch, ending_early
+from .run import Progress, Tracker, Watch, begin_tracked, ending_early
 from .store import is_url
 
 TRIES = 3
@@ -70,10 +70,7 @@ def encode_corpus_ray(
             f"{place} is the memory of one process, which Ray's workers do not share; give a folder of all nodes or a URL such as s3://"
         )
     ray = _imported()
-    stored = begin(place, plan)
-    numbers = (share or Share()).of(stored.shards)
-    rows = sum(min(plan.rows, len(stored) - number * plan.rows) for number in numbers)
-    job = Tracker(Progress(len(numbers), rows), max_errors, watch)
+    numbers, job = begin_tracked(place, plan, share, max_errors, watch)
     everywhere = replace(settings, device=device, model=_found(settings.model), reuse=_found(settings.reuse))
     make = functools.partial(make_shard, place, settings=everywhere, retry=retry, renew=renew)
     if numbers:

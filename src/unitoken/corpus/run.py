@@ -101,10 +101,7 @@ def encode_corpus(
         raise CorpusError(f"workers must be 1 or more, got {workers}")
     if workers > 1 and place.startswith("memory:"):
         raise CorpusError(f"{place} is the memory of this process, which workers do not share; give a folder or another URL, or workers=1")
-    stored = begin(place, plan)
-    numbers = (share or Share()).of(stored.shards)
-    rows = sum(min(plan.rows, len(stored) - number * plan.rows) for number in numbers)
-    job = Tracker(Progress(len(numbers), rows), max_errors, watch)
+    numbers, job = begin_tracked(place, plan, share, max_errors, watch)
     make = functools.partial(make_shard, retry=retry, renew=renew)
     with ending_early(job.progress):
         if workers == 1 and len(devices) <= 1:
@@ -162,6 +159,18 @@ class Tracker:
                 f"{self.progress.failures} rows failed, more than max_errors={self.max_errors} allows; shards that are done stay, {ERRORS} says why "
                 "of their rows"
             )
+
+
+def begin_tracked(place: str, plan: Plan, share: Share | None, max_errors: int | None, watch: Watch) -> tuple[list[int], Tracker]:
+    """Begin a corpus, or find it; return the numbers of the shards that are this job's, and what follows them. For the arguments see `encode_corpus`.
+
+    Raises:
+        CorpusError: if another plan's corpus is there.
+    """
+    stored = begin(place, plan)
+    numbers = (share or Share()).of(stored.shards)
+    rows = sum(min(plan.rows, len(stored) - number * plan.rows) for number in numbers)
+    return numbers, Tracker(Progress(len(numbers), rows), max_errors, watch)
 
 
 def _in_processes(job: Tracker, numbers: Sequence[int], work: Callable[[int], Report], workers: int, devices: Sequence[str]) -> None:
