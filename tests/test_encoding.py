@@ -8,6 +8,7 @@ import torch
 from models import TINY, TOGETHER, VARIANTS, at_once, clip, codec
 from unitoken.model import windows
 from unitoken.model.encoding import ClipEncoder
+from unitoken.model.settling import Span
 
 CONFIGS = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 WAYS = pytest.mark.parametrize("together", TOGETHER)
@@ -103,7 +104,7 @@ def test_what_is_within_the_bound_of_a_border_is_computed_again_and_nothing_else
         heard.extend(range(first, last))
         return far[first:last].double()
 
-    settled = encoder.settle("s", far[None], [len(far)], again)[0]
+    settled = encoder.settle("s", far[None], [Span(0, 0, len(far))], again)[0]
     assert torch.equal(settled, tokens)
     doubtful = (margins < bound).nonzero()[:, 0].tolist()
     assert 3 < len(doubtful) < 100
@@ -122,9 +123,9 @@ def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again
     err(made.semantic, 20 * encoder.bounds["s"])
     own = encoder.settle
 
-    def settle(stream, latents, counts, again):
-        settled.append((stream, counts))
-        return own(stream, latents, counts, again)
+    def settle(stream, latents, spans, again):
+        settled.append((stream, [span.count for span in spans]))
+        return own(stream, latents, spans, again)
 
     monkeypatch.setattr(encoder, "settle", settle)
     with at_once(together):
@@ -134,34 +135,36 @@ def test_an_error_that_is_larger_than_it_should_be_has_the_window_computed_again
     assert stream == "s"
     assert count == (window if together > 1 else window - made.frames_heard("s").future)
     assert torch.equal(found.s[:count], expected[2].s[:count])  # of so many frames some are doubtful
-    monkeypatch.setattr(encoder, "settle", lambda stream, latents, *_: list(encoder.assess(stream, latents)[0]))
+    monkeypatch.setattr(
+        encoder, "settle", lambda stream, latents, spans, _: [encoder.assess(stream, latents)[0][span.row, span.frames] for span in spans]
+    )
     assert (encoder.encode([clips(config)[2]])[0].s[:count] != expected[2].s[:count]).any()
 
 
 @WAYS
 @CONFIGS
 def test_a_frame_alone_is_what_the_whole_clip_says_of_it(config, together, monkeypatch):
-    """The pieces that are computed again, each with its own context, cover the clip's ends and the windows' borders."""
+    """The pieces that are computed again, each with its own context, cover clips' ends, in rows of several too, and windows' borders."""
     _, expected = exactly(config)
-    heard, seen = [], []
+    heard, seen = [], {"s": [], "p": []}
     encoder = ClipEncoder(codec(config))
     own = encoder.settle
 
-    def each(stream, latents, counts, again):
-        for first in range(counts[0]):
-            piece = again(0, first, first + 1)
-            heard.append((piece.float() - latents[0, first : first + 1]).norm(dim=-1).max().item() / encoder.bounds[stream])
-        seen.append((stream, counts[0]))
-        return own(stream, latents, counts, again)
+    def each(stream, latents, spans, again):
+        for number, span in enumerate(spans):
+            for frame in range(span.count):
+                error = again(number, frame, frame + 1)[0].float() - latents[span.row, span.first + frame]
+                heard.append(error.norm().item() / encoder.bounds[stream])
+        seen[stream] += [span.count for span in spans]
+        return own(stream, latents, spans, again)
 
     monkeypatch.setattr(encoder, "settle", each)
     with at_once(together):
-        (found,) = encoder.encode([clips(config)[2]])
-    assert [stream for stream, _ in seen] == (["s", "s", "p", "p"] if together > 1 else ["s", "p", "s", "p"])
-    assert [sum(count for name, count in seen if name == stream) for stream in "sp"] == [len(expected[2].s), len(expected[2].p)]
+        found = encoder.encode(clips(config))
+    assert [sum(seen[stream]) for stream in "sp"] == [sum(len(getattr(one, stream)) for one in expected) for stream in "sp"]
+    assert len(seen["s"]) == 5  # one clip in two pieces
     assert max(heard) < 0.25
-    assert torch.equal(found.s, expected[2].s)
-    assert torch.equal(found.p, expected[2].p)
+    assert all(torch.equal(one.s, other.s) and torch.equal(one.p, other.p) for one, other in zip(found, expected, strict=True))
 
 
 def test_the_twin_is_made_when_it_is_needed_and_only_once():

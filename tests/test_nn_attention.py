@@ -15,18 +15,20 @@ def test_sinusoids_are_sines_then_cosines_of_ever_longer_waves():
     torch.testing.assert_close(waves[:, 4], (at / 100).cos())
 
 
-def test_a_frame_may_attend_to_frames_of_the_clip_near_it_and_to_itself():
-    """Of six frames, the last two lie behind the clip; one more of the clip stands before them."""
+def test_a_frame_may_attend_to_frames_of_its_clip_near_it():
+    """Of six frames, the last two lie behind the clip; one more of the clip stands before them. Beside the clip frames mean nothing."""
     present = torch.tensor([[1, 1, 1, 1, 1, 0, 0, 0]], dtype=torch.bool)
     expected = [
         [1, 1, 1, 0, 0, 0, 0, 0],
         [0, 1, 1, 1, 0, 0, 0, 0],
         [0, 0, 1, 1, 1, 0, 0, 0],
         [0, 0, 0, 1, 1, 0, 0, 0],
-        [0, 0, 0, 0, 1, 1, 0, 0],
-        [0, 0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1, 1],
     ]
     assert near(present, 6, 1, 1, present.device)[0].int().tolist() == expected
+    two = near(torch.tensor([[0, 1, 1, 2, 2, 0]]), 4, 1, 1, present.device)[0].int().tolist()
+    assert two == [[0, 1, 1, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 0]]
     everywhere = near(None, 6, 2, 1, present.device)
     assert everywhere.shape == (1, 6, 9)
     assert everywhere[0].nonzero().tolist() == [[query, query + key] for query in range(6) for key in range(4)]

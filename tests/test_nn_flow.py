@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from unitoken.config import FrontEndConfig
 from unitoken.nn.attention import AttentionBlock
 from unitoken.nn.blocks import ConvNeXtBlock, Halve
-from unitoken.nn.flow import Flow, Rows
+from unitoken.nn.flow import Flow, Packed, Rows
 from unitoken.nn.spectral import LogMel
 
 DIM, ATTENDED = 6, (3, 1)
@@ -45,9 +45,11 @@ class Stack(nn.Module):
         super().__init__()
         self.front, self.stem, self.layers = LogMel(FRONT, 16000) if front else None, nn.Linear(DIM, DIM), nn.ModuleList()
         self.hop, self.past, self.future = (FRONT.hop, 4, 5) if front else (1, 0, 0)
+        self.reach = 5 if front else 0  # what a single layer hears on one side
         self.asks = [(9, FRONT.hop)] if front else []  # of each layer: frames that it hears around one, and the group that it joins
         for part in parts:
             past, future = {"halve": (0, 0), "attend": ATTENDED, "positions": (0, 0)}.get(part, part)
+            self.reach = max(self.reach, 0 if part == "attend" else max(past, future) * self.hop)
             self.past, self.future = self.past + past * self.hop, self.future + future * self.hop
             self.hop *= 2 if part == "halve" else 1
             if part != "positions":
@@ -128,6 +130,27 @@ def test_runs_of_any_size_joined_are_the_whole_row(name, frames, places):
         parts.append(part)
     assert count == whole.shape[1] == frames
     close(torch.cat(parts, 1), whole)
+
+
+@given(STACKS, st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 5))
+@example("samples", [1, 9, 2], 0)
+@example("attention", [9, 9, 1], 3)
+def test_clips_in_one_row_are_what_each_is_alone(name, counts, spare):
+    """With as many frames between them as a layer hears, and what stands there means nothing."""
+    made = stack(name)
+    apart = -(-made.reach // made.hop)
+    firsts = [sum(counts[:number]) + number * apart for number in range(len(counts))]
+    frames = firsts[-1] + counts[-1] + spare
+    x = made.noise(frames * made.hop)
+    row = made(x, Packed(firsts, counts, frames))
+    assert row.shape == (1, frames, DIM)
+    for first, count in zip(firsts, counts, strict=True):
+        close(row[:, first : first + count], made(x[:, first * made.hop : (first + count) * made.hop], Rows()))
+    beside = torch.ones(frames, dtype=torch.bool)
+    for first, count in zip(firsts, counts, strict=True):
+        beside[first : first + count] = False
+    if not made.front or made.layers:
+        assert not row[:, beside].any()
 
 
 @given(STACKS, st.integers(1, 12), st.integers(-100, 200), st.integers(0, 300), PLACES)
@@ -249,7 +272,7 @@ def test_a_frame_is_in_its_clip_if_its_first_sample_is():
     assert flow.cut(torch.ones(5, 4, 1))[..., 0].tolist() == inner
     assert flow.cut(torch.ones(5, 4)).tolist() == inner
     assert flow.cut(torch.ones(5, 4, 2, 3))[:, :, 1, 2].tolist() == inner
-    assert flow.present(4, 1, 1, CPU).int().tolist() == expected
+    assert flow.clips(4, 1, 1, CPU).int().tolist() == expected
     flow.split(2)
     assert flow.cut(torch.ones(5, 4, 1))[1, :, 0].tolist() == [0, 0, 1, 1]
     flow.join(4)
@@ -259,9 +282,9 @@ def test_a_frame_is_in_its_clip_if_its_first_sample_is():
 def test_a_run_far_from_the_ends_of_its_clips_needs_no_mask():
     flow, x = Flow([640, 1280], [9000, 5000], hop=640), torch.ones(2, 5, 1)
     assert flow.cut(x) is x
-    assert flow.present(4, 1, 1, CPU) is None
-    assert flow.present(4, 2, 1, CPU).int().tolist() == [[0, 1, 1, 1, 1, 1, 1], [1] * 7]
-    assert flow.present(4, 1, 3, CPU).int().tolist() == [[1] * 8, [1] * 7 + [0]]
+    assert flow.clips(4, 1, 1, CPU) is None
+    assert flow.clips(4, 2, 1, CPU).int().tolist() == [[0, 1, 1, 1, 1, 1, 1], [1] * 7]
+    assert flow.clips(4, 1, 3, CPU).int().tolist() == [[1] * 8, [1] * 7 + [0]]
 
 
 def test_frames_are_counted_from_the_beginning_of_their_clips():
@@ -275,12 +298,20 @@ def test_frames_are_counted_from_the_beginning_of_their_clips():
     assert Rows().numbers(3, CPU).tolist() == [[0, 1, 2]]
 
 
+def test_clips_in_one_row_are_told_apart_and_counted_at_any_rate():
+    row = Packed([0, 3], [2, 1], 5)
+    assert row.clips(5, 1, 2, CPU).tolist() == [[0, 1, 1, 0, 2, 0, 0, 0]]
+    assert row.clips(10, 0, 1, CPU).tolist() == [[1, 1, 1, 1, 0, 0, 2, 2, 0, 0, 0]]
+    assert row.numbers(10, CPU)[0, [0, 1, 2, 3, 6, 7]].tolist() == [0, 1, 2, 3, 0, 1]
+    assert row.cut(torch.ones(1, 10, 1))[0, :, 0].tolist() == [1, 1, 1, 1, 0, 0, 1, 1, 0, 0]
+
+
 def test_rows_stand_between_zeros():
     mask = torch.tensor([[1, 1, 0], [1, 0, 0.0]]).unsqueeze(-1)
     x, rows = torch.ones(2, 6, 4), Rows(mask)
     assert torch.equal(rows.extend(x, 2, 1), F.pad(x, (0, 0, 2, 1)))
     assert rows.extend(x, 0, 0) is x
-    assert rows.present(6, 2, 1, CPU).int().tolist() == [[0, 0, 1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0, 0]]
+    assert rows.clips(6, 2, 1, CPU).int().tolist() == [[0, 0, 1, 1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0, 0, 0]]
     assert rows.cut(x)[..., 0].tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]]
-    assert Rows().present(2, 1, 1, CPU).int().tolist() == [[0, 1, 1, 0]]
+    assert Rows().clips(2, 1, 1, CPU).int().tolist() == [[0, 1, 1, 0]]
     assert Rows().cut(x) is x

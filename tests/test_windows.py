@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from models import at_once
 from unitoken.model import windows
-from unitoken.model.windows import Window, batches
+from unitoken.model.windows import Window, batches, few
 from unitoken.units import frames_for
 
 sizes = st.tuples(st.integers(1, 20), st.integers(1, 20)).map(lambda both: (both[0] * both[1], both[1]))
@@ -62,3 +62,9 @@ def test_batches_hold_every_window_of_every_clip_once_and_are_of_one_shape(size,
     assert all(len({window.core for _, window in batch}) == 1 for batch in made)
     expected = [(clip, window) for clip, samples in enumerate(lengths) for window in cut(size, frames_for(samples, hop))]
     assert sorted((pair for batch in made for pair in batch), key=lambda pair: (pair[0], pair[1].start)) == expected
+
+
+@given(st.integers(0, 5000))
+def test_a_few_frames_more_make_few_shapes(frames):
+    assert frames <= few(frames) <= max(4, 1.25 * frames)
+    assert len({few(count) for count in range(frames, 2 * frames)}) <= 5

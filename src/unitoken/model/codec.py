@@ -1,6 +1,7 @@
 """The codec: front end, three encoders, three quantizers, decoder; and how far each hears."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +73,13 @@ class Codec(nn.Module):
 
     def moments(self, frames: Tensor) -> Statistics | None:
         """Return the pooled moments, on the CPU, of global frames `(1, frames, channels)` that are all in the clip; None of no frames."""
-        if not frames.shape[1]:
-            return None
-        found = self.global_statistics(frames, torch.ones_like(frames[..., :1]))
-        return Statistics(found.weight.cpu(), found.mean.cpu(), found.moment.cpu())
+        return self.moments_of(frames, [slice(0, frames.shape[1])])[0] if frames.shape[1] else None
+
+    def moments_of(self, frames: Tensor, clips: Sequence[slice]) -> list[Statistics]:
+        """Return the pooled moments, on the CPU, of each of several clips whose global frames stand in one row, `(1, frames, channels)`."""
+        weights = self.pooling.weights(frames)
+        parts = [self.pooling.moments(frames[:, clip], weights[:, clip]) for clip in clips]
+        return [Statistics(part.weight.cpu(), part.mean.cpu(), part.moment.cpu()) for part in parts]
 
     def global_latent(self, statistics: Statistics) -> Tensor:
         """Return the latent of the global tokens, float32 `(batch, dim)`."""
@@ -106,6 +110,13 @@ class Codec(nn.Module):
             through, hop, own = self.residual.side_context, self.config.hop_p, ways[0]
             ways.append(Context(through.past * hop + own.past, through.future * hop + own.future))
         return Context(max(way.past for way in ways), max(way.future for way in ways))
+
+    @property
+    def frames_apart(self) -> int:
+        """Frames of `config.hop` samples between two clips in one row, so that no layer hears one of them from the other."""
+        size = self.config.front_end
+        far = [encoder.reach * size.hop for encoder in (self.semantic, self.residual, self.global_encoder)]
+        return math.ceil(max(*far, *(front_end.window - front_end.hop for front_end in (size, self.config.front_end_s))) / self.config.hop)
 
     @property
     def encode_context_frames(self) -> Context:

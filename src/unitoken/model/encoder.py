@@ -94,6 +94,11 @@ class Encoder(nn.Module):
         return x if self.out is None else self.out(x)
 
     @property
+    def reach(self) -> int:
+        """Front-end frames that a single layer hears at most on one side."""
+        return max(max(block.conv.past, block.conv.future) << index for index, stage in enumerate(self.stages) for block in stage)  # type: ignore[arg-type]
+
+    @property
     def side_context(self) -> Context:
         """Token frames of the side input that a token frame depends on, before and after it."""
         blocks = list(self.stages[-1])[self.side_at :]  # type: ignore[arg-type]

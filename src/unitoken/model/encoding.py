@@ -1,7 +1,7 @@
-"""Clips of any length to tokens, one after another in blocks, or many windows at once."""
+"""Clips of any length to tokens: short ones many in a row, long ones in blocks, or many windows of any at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -10,33 +10,14 @@ from ..nn.pooling import Statistics, merged
 from ..units import frames_for
 from . import windows
 from .codec import Codec
+from .encoded import Encoded
+from .packing import HELD, encode_row, rows_of
 from .reading import Reader, VoiceReader, as_row, codewords_at
-from .settling import Settler, piece_latents
+from .settling import Settler, Span, piece_latents
 from .stage import Held, Kept
 
 Clip = Tensor | Callable[[], Iterable[Tensor]]
 """A waveform at the codec's sample rate, float32 `(samples,)` on the CPU; or what begins to give it in pieces, as often as it is called."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One clip's tokens, on the CPU.
-
-    Attributes:
-        s: int64 `(frames of S, codebooks)`.
-        p: int64 `(frames of P, codebooks)`.
-        samples: of the clip.
-        statistics: what the global tokens are made of, of the whole clip; None without a sample.
-        s_latent: float32 `(frames of S, dim)`, if asked for.
-        p_latent: float32 `(frames of P, dim)`, if asked for.
-    """
-
-    s: Tensor
-    p: Tensor
-    samples: int
-    statistics: Statistics | None
-    s_latent: Tensor | None = None
-    p_latent: Tensor | None = None
 
 
 class ClipEncoder(Settler):
@@ -46,7 +27,7 @@ class ClipEncoder(Settler):
         """Encode clips, and keep their latents too if asked to."""
         size = windows.batch_size(self.codec.device)
         if size == 1:
-            return [self._block_by_block(clip, latents) for clip in clips]
+            return self._one_row(clips, latents)
         return self._together(
             [clip if isinstance(clip, Tensor) else torch.cat([torch.zeros(0, dtype=torch.float32), *clip()]) for clip in clips], size, latents
         )
@@ -92,7 +73,30 @@ class ClipEncoder(Settler):
                 reader.push(as_row(codec, piece, total if ends else None), total if ends else None)
         return reader.statistics
 
-    def _block_by_block(self, clip: Clip, latents: bool) -> Encoded:
+    def _one_row(self, clips: Sequence[Clip], latents: bool) -> list[Encoded]:
+        """Encode clips of one block in rows that they share, longer ones block by block."""
+        done, held, frames = dict[int, Encoded](), dict[int, Tensor](), 0
+
+        def encode_held() -> None:
+            for row in rows_of([frames_for(len(wave), self.codec.config.hop) for wave in held.values()], self.codec.frames_apart):
+                numbers = [list(held)[place] for place in row]
+                done.update(zip(numbers, encode_row(self, [held[number] for number in numbers], latents), strict=True))
+            held.clear()
+
+        for number, clip in enumerate(clips):
+            pieces = iter(_blocks(clip, self.codec.config.hop))
+            begin = list(islice(pieces, 2))
+            if len(begin) == 1 and 0 < len(begin[0]) <= windows.CORE * self.codec.config.hop:
+                held[number], frames = begin[0], frames + frames_for(len(begin[0]), self.codec.config.hop)
+            else:
+                done[number] = self._block_by_block(chain(begin, pieces), latents)
+            if frames >= HELD:
+                encode_held()
+                frames = 0
+        encode_held()
+        return [done[number] for number in range(len(clips))]
+
+    def _block_by_block(self, pieces: Iterable[Tensor], latents: bool) -> Encoded:
         config = self.codec.config
         streams = {"s": config.semantic.quantizer, "p": config.residual.quantizer}
         found = {stream: Kept(torch.zeros(0, width.num_codebooks, dtype=torch.int64)) for stream, width in streams.items()}
@@ -104,7 +108,7 @@ class ClipEncoder(Settler):
                 before[stream].append(latent)
 
         reader = Reader(self, take)
-        for piece, ends in _with_end(_blocks(clip, config.hop)):
+        for piece, ends in _with_end(pieces):
             reader.push(piece, ends=ends)
         kept = (before["s"].rows, before["p"].rows) if latents else ()
         return Encoded(found["s"].rows, found["p"].rows, reader.samples, reader.statistics, *kept)
@@ -171,9 +175,9 @@ class ClipEncoder(Settler):
                 return piece_latents(self.twin, stream, [waves[clip]], [spans[row].start + first], last - first, [lengths[clip]], heard)[0]
 
             counts = [span.stop - span.start for span in spans]
-            rows = zip(batch, spans, counts, self.settle(stream, latents, counts, again), latents.cpu(), strict=True)
-            for (clip, _), span, count, found, latent in rows:
-                tokens[clip][span], kept[clip][span] = found[:count], latent[:count]
+            settled = self.settle(stream, latents, [Span(row, 0, count) for row, count in enumerate(counts)], again)
+            for (clip, _), span, count, found, latent in zip(batch, spans, counts, settled, latents.cpu(), strict=True):
+                tokens[clip][span], kept[clip][span] = found, latent[:count]
         return tokens, kept
 
 

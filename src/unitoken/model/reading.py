@@ -10,7 +10,7 @@ from ..nn.flow import Rows
 from ..nn.pooling import Statistics, merged
 from .codec import Codec
 from .encoder import Heard
-from .settling import Again, Settler, piece_latents
+from .settling import Again, Settler, Span, piece_latents
 from .stage import NO_END, Held, Stage
 
 Taken = Callable[[str, Tensor, Tensor], None]
@@ -132,7 +132,7 @@ class Reader:
     def _settled(self, stream: str, latents: Tensor, begin: int, total: int | None) -> Tensor:
         """Pass on the tokens of latents, and return them."""
         again = computed_again(self.settler, stream, self._wave, self._tokens, begin, total)
-        (tokens,) = self.settler.settle(stream, latents[None], [len(latents)], again)
+        (tokens,) = self.settler.settle(stream, latents[None], [Span(0, 0, len(latents))], again)
         self._take(stream, tokens, latents.cpu())
         return tokens
 

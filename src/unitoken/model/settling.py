@@ -6,20 +6,43 @@ float32's errors could take it across is computed again in float64, alone with i
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..nn.flow import Flow
 from ..nn.quantize import Quantizer
 from .codec import Codec
 from .encoder import Heard
 from .stage import Held
+from .windows import few
 
 ROUNDING = 128 * torch.finfo(torch.float32).eps
 """Bound of a latent's error in float32, as a share of its quantizer's scale; what was measured stays below a quarter of it."""
 Again = Callable[[int, int, int], Tensor]
-"""Gives the float64 latents, `(frames, dim)`, of a row's frames from one number to another."""
+"""Gives the float64 latents, `(frames, dim)`, of a span, from one of its frames to another."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Latents of one clip.
+
+    Attributes:
+        row: of a batch.
+        first: of the frames.
+        count: of frames.
+    """
+
+    row: int
+    first: int
+    count: int
+
+    @property
+    def frames(self) -> slice:
+        """They in their row."""
+        return slice(self.first, self.first + self.count)
 
 
 def piece_latents(
@@ -80,29 +103,32 @@ class Settler:
         parts = [quantizer.margins(latent.to(device), own.to(device)).cpu() for latent, own in pairs]
         return torch.cat(parts).view(tokens.shape) if parts else tokens.float()
 
-    def settle(self, stream: str, latents: Tensor, counts: Sequence[int], again: Again) -> list[Tensor]:
-        """Return the tokens of rows of latents, on the CPU; those that rounding might decide on are computed again.
+    def settle(self, stream: str, latents: Tensor, spans: Sequence[Span], again: Again) -> list[Tensor]:
+        """Return the tokens of spans of latents, int64 `(frames, codebooks)` on the CPU; those that rounding might decide on are computed again.
 
         Args:
             stream: `s` or `p`.
             latents: float32 `(batch, frames, dim)`.
-            counts: how many frames of each row there are in its clip.
-            again: what computes frames of a row again.
+            spans: frames, each of one clip.
+            again: what computes frames of a span again.
         """
         quantizer, bound = getattr(self.codec, f"quantizer_{stream}"), self.bounds[stream]
-        tokens, floor = self.assess(stream, latents)
-        settled, doubts = list(tokens.cpu()), (floor < bound).any(-1).cpu()
-        for row, count in enumerate(counts):
-            doubtful = doubts[row, :count].nonzero()[:, 0]
-            if len(doubtful):
-                at = doubtful.to(latents.device)
-                doubtful = doubtful[(quantizer.margins(latents[row, at], tokens[row, at]) < bound).any(-1).cpu()]
+        frames = latents.shape[1]
+        tokens, floor = (found[:, :frames] for found in self.assess(stream, F.pad(latents, (0, 0, 0, few(frames) - frames))))
+        found, doubts = tokens.cpu(), (floor < bound).any(-1).cpu()
+        settled = [found[span.row, span.frames] for span in spans]
+        for number, span in enumerate(spans):
+            doubtful = doubts[span.row, span.frames].nonzero()[:, 0]
+            if not len(doubtful):
+                continue
+            own, at = latents[span.row, span.frames], doubtful.to(latents.device)
+            doubtful = doubtful[(quantizer.margins(own[at], tokens[span.row, span.frames][at]) < bound).any(-1).cpu()]
             for first, last in _runs(doubtful.tolist()):
-                exact = again(row, first, last)
-                error = (exact - latents[row, first:last]).norm(dim=-1).max()
+                exact = again(number, first, last)
+                error = (exact - own[first:last]).norm(dim=-1).max()
                 if error > bound / 2:  # float32 is worse here than anywhere it was measured
-                    first, last, exact = 0, count, again(row, 0, count)
-                settled[row][first:last] = getattr(self.twin, f"quantizer_{stream}").quantize(exact)[0].cpu()
+                    first, last, exact = 0, len(own), again(number, 0, len(own))
+                settled[number][first:last] = getattr(self.twin, f"quantizer_{stream}").quantize(exact)[0].cpu()
         return settled
 
 

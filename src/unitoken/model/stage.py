@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..nn.flow import Flow
+from .windows import few
 
 NO_END = 1 << 40
 """Samples of a clip whose end has not come yet."""
@@ -105,6 +107,11 @@ class Stage:
         """
         length = NO_END if samples is None else -(-samples // self.unit) * self.unit
         flow = Flow([self.at], [length], hop=self.hop, ends=samples is not None, tails=self.tails)
-        out = self.run(x, flow)
+        out = self.run(x if samples is None else self._ended(x), flow)
         self.tails, self.at = flow.kept, self.at + x.shape[1] * self.hop
         return out[0, : max(0, length // self.out_hop - flow.first)], flow.first
+
+    def _ended(self, x: Tensor) -> Tensor:
+        """Return a clip's last frames with some more beyond its end, so that there are few shapes; see `few`."""
+        whole = self.unit // self.hop
+        return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, few(-(-x.shape[1] // whole)) * whole - x.shape[1]))

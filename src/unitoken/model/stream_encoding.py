@@ -11,6 +11,7 @@ from . import windows
 from .codec import Codec
 from .encoding import ClipEncoder
 from .reading import codewords_at, computed_again
+from .settling import Span
 from .slots import SlotTails, together
 from .stage import NO_END, Held
 
@@ -175,7 +176,7 @@ class StreamEncoder:
                 state.statistics = merged([state.statistics, self.encoder.twin.moments(own)])
                 continue
             again = computed_again(self.encoder, name, state.wave, state.s, begin, state.total)
-            (tokens,) = self.encoder.settle(name, own, [own.shape[1]], again)
+            (tokens,) = self.encoder.settle(name, own, [Span(0, 0, own.shape[1])], again)
             state.found[name].append(tokens)
             if name == "s":
                 state.s.append(tokens)

@@ -79,6 +79,11 @@ class TransformerEncoder(nn.Module):
         return torch.randint(count - frames + 1, (batch, 1), device=device) + torch.arange(frames, device=device)
 
     @property
+    def reach(self) -> int:
+        """Front-end frames that a single layer hears at most on one side; attention, which tells clips apart, does not count."""
+        return 1
+
+    @property
     def context(self) -> Context:
         """Front-end frames that a token frame depends on, before and after the four that it spans."""
         past, future = len(self.blocks) * self.config.reach, sum(self.futures)

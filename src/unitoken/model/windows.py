@@ -23,6 +23,16 @@ def batch_size(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 32
 
 
+def few(frames: int) -> int:
+    """Return as many frames or a few more, a number of few: four between a power of two and the next.
+
+    A CPU's kernels are made for shapes, and kept for a dozen lengths (oneDNN's primitive cache): kernels for clips of all lengths take as long to
+    make as the clips to compute, and what stands beyond their ends takes less.
+    """
+    step = 1 << max(0, (frames - 1).bit_length() - 3)
+    return -(-frames // step) * step
+
+
 @dataclass(frozen=True)
 class Window:
     """A piece of a clip, in frames of the codec's hop.

@@ -28,22 +28,22 @@ def sinusoids(positions: int, channels: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1).float()
 
 
-def near(present: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:
-    """Return which frames each frame may attend to: those in the clip that are near, and always itself.
+def near(clips: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:
+    """Return which frames each frame may attend to: those near it in the same clip, itself among them.
 
     Args:
-        present: bool `(..., past + frames + future)`: frames that there are in the clip; None for all.
+        clips: bool or int64 `(..., past + frames + future)`: the clip that each frame belongs to, 0 for none; None where all are of one.
         frames: queries; so many frames more than these before and after are there to be attended to.
         past: frames before its own.
         future: frames after it.
         device: of the result.
 
     Returns:
-        bool `(..., frames, past + frames + future)`, of queries and keys; `(1, frames, past + frames + future)` if all are present.
+        bool `(..., frames, past + frames + future)`, of queries and keys; `(1, frames, past + frames + future)` if all are of one clip.
     """
     apart = torch.arange(-past, frames + future, device=device)[None] - torch.arange(frames, device=device)[:, None]
     close = ((apart >= -past) & (apart <= future))[None]
-    return close if present is None else (close & present.unsqueeze(-2)) | (apart == 0)
+    return close if clips is None else close & (clips.unsqueeze(-2) == clips[..., past : past + frames].unsqueeze(-1))
 
 
 class AttentionBlock(nn.Module):
@@ -78,14 +78,14 @@ class AttentionBlock(nn.Module):
         frames, channels = wide.shape[1] - past - future, x.shape[2]
         if frames <= 0:
             return wide[:, :0, :channels]
-        return rows.cut(self.attend(wide, rows.present(frames, past, future, x.device), past, future))
+        return rows.cut(self.attend(wide, rows.clips(frames, past, future, x.device), past, future))
 
-    def attend(self, wide: Tensor, present: Tensor | None, past: int, future: int) -> Tensor:
+    def attend(self, wide: Tensor, clips: Tensor | None, past: int, future: int) -> Tensor:
         """Return `(batch, frames, channels)`.
 
         Args:
             wide: frames, queries, keys and values, `(batch, past + frames + future, 4 * channels)`.
-            present: which of these frames there are in the clip, bool `(batch or 1, past + frames + future)`; None for all.
+            clips: the clip that each of these frames belongs to, 0 for none, `(batch or 1, past + frames + future)`; None where all are of one.
             past: frames before its own that each attends to.
             future: frames after it.
         """
@@ -102,10 +102,10 @@ class AttentionBlock(nn.Module):
         span = past + size + future
         query, around = blocks(wide[..., channels : 2 * channels], past, size), blocks(wide[..., 2 * channels :], 0, span)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(0, 2) for part in (query, *around.chunk(2, -1)))
-        allowed = near(None if present is None else blocks(present, 0, span), size, past, future, x.device)
+        allowed = near(None if clips is None else blocks(clips, 0, span), size, past, future, x.device)
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
         bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype)
-        if present is not None:
+        if clips is not None:
             bias = bias.unsqueeze(2).expand(x.shape[0], -1, self.heads, -1, -1).flatten(0, 2)
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
         heard = (scores.softmax(-1).to(value.dtype) @ value).view(x.shape[0], -1, self.heads, size, channels // self.heads)

@@ -4,6 +4,7 @@ A layer that hears its neighbours asks for them with `extend`, works on what it 
 with `cut`. What `extend` gives depends on where the frames are from:
 
 - `Rows`: whole rows. Zeros stand beyond both ends.
+- `Packed`: several whole clips in one row, and between them as many zeros as a layer hears.
 - `Flow`: a run of a clip's frames. Where the run begins or ends with its clip, zeros stand there. Where it goes on from an earlier run, the frames
   that a layer kept of that. Elsewhere nothing: then a layer returns fewer frames than it got, those that it could hear all of.
 """
@@ -38,8 +39,12 @@ class Rows:
         del group
         return F.pad(x, (*(0, 0) * (x.ndim - 2), past, future)) if past or future else x
 
-    def present(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
-        """Return which frames of what `extend` returned last there are in the clip, bool `(batch or 1, past + frames + future)`; None: all are."""
+    def clips(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """Return which clip each frame of what `extend` returned last belongs to.
+
+        Returns:
+            `(batch or 1, past + frames + future)`: int64, or bool where a row holds one clip; 0 or False for no clip. None: all are of one clip.
+        """
         mask = self._at_rate(frames)
         inside = torch.ones(1, frames, dtype=torch.bool, device=device) if mask is None else mask[..., 0] > 0
         return F.pad(inside, (past, future))
@@ -47,7 +52,7 @@ class Rows:
     def cut(self, x: Tensor) -> Tensor:
         """Return `(batch, frames, ...)`, zero outside the clip."""
         mask = self._at_rate(x.shape[1])
-        return x if mask is None else x * mask
+        return x if mask is None else x * mask.view(*mask.shape[:2], *[1] * (x.ndim - 2))
 
     def join(self, factor: int) -> None:
         """From here on a frame is what so many were."""
@@ -66,6 +71,32 @@ class Rows:
         if factor not in self._finer:
             self._finer[factor] = self.mask.repeat_interleave(factor, 1)
         return self._finer[factor]
+
+
+class Packed(Rows):
+    """Several whole clips one after another in a row, none of which any layer hears from another.
+
+    Args:
+        firsts: the frame at which each clip begins, at the slowest rate that the row will have; between two clips as many are free as any layer
+            hears on one side, attention aside, which knows the clips.
+        counts: frames of each clip, at that rate.
+        frames: of the row, at that rate.
+    """
+
+    def __init__(self, firsts: Sequence[int], counts: Sequence[int], frames: int) -> None:
+        self._clips, self._numbers = torch.zeros(2, frames, dtype=torch.int64)
+        for clip, (first, count) in enumerate(zip(firsts, counts, strict=True), 1):
+            self._clips[first : first + count], self._numbers[first : first + count] = clip, torch.arange(count)
+        super().__init__((self._clips > 0).float().view(1, -1, 1))
+
+    def clips(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """See `Rows.clips`."""
+        return F.pad(self._clips.repeat_interleave(frames // len(self._clips)), (past, future))[None].to(device)
+
+    def numbers(self, frames: int, device: torch.device) -> Tensor:
+        """See `Rows.numbers`; any beside the clips."""
+        factor = frames // len(self._numbers)
+        return (self._numbers.unsqueeze(1) * factor + torch.arange(factor)).view(1, -1).to(device)
 
 
 class Flow(Rows):
@@ -131,8 +162,8 @@ class Flow(Rows):
         frames = past + future if self.lagging else past if self.begins else 0
         return x.new_zeros(len(x), frames, *x.shape[2:])
 
-    def present(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
-        """See `Rows.present`."""
+    def clips(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """See `Rows.clips`."""
         return self._inside(self._moved - past * self.hop, past + frames + future, device)
 
     def cut(self, x: Tensor) -> Tensor:

@@ -64,7 +64,15 @@ class AttentivePooling(nn.Module):
             x: float32 `(batch, frames, channels)`.
             mask: float32 `(batch, frames, 1)` of ones and zeros.
         """
-        weights = torch.exp(self.bounded(x).double()) * mask.double()
+        return self.moments(x, self.weights(x) * mask.double())
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the weights of frames `(batch, frames, channels)`, float64."""
+        return torch.exp(self.bounded(x).double())
+
+    @staticmethod
+    def moments(x: Tensor, weights: Tensor) -> Statistics:
+        """Return the moments of one block of frames under their weights, `(batch, frames, channels)` each."""
         weight = weights.sum(1)
         values = x.double()
         mean = (weights * values).sum(1) / torch.where(weight > 0, weight, 1.0)

@@ -32,8 +32,8 @@ class Window(Rows):
         super().__init__()
         self.start, self.length, self.hop = start.unsqueeze(1), length.unsqueeze(1), hop
 
-    def present(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
-        """See `Rows.present`."""
+    def clips(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
+        """See `Rows.clips`."""
         return self._inside(-past, frames + future)
 
     def cut(self, x: Tensor) -> Tensor:
