@@ -18,8 +18,6 @@ from unitoken.corpus.media import fetch, hear
 from unitoken.corpus.plan import rows_of
 from unitoken.corpus.reader import Corpus
 
-BATCH = 16
-
 
 def pinned(core, command):
     """Start a command on one core."""
@@ -52,10 +50,9 @@ def alone(args, plan, settings):
     heard = [hear(fetch(row), tok.sample_rate) for row in rows]
     decoded = time.perf_counter() - began
     waves = [one.waveform for one in heard]
-    tok.encode(waves[:BATCH], sample_rate=tok.sample_rate)
+    tok.encode(waves[:16], sample_rate=tok.sample_rate)
     began = time.perf_counter()
-    for first in range(0, len(waves), BATCH):
-        tok.encode(waves[first : first + BATCH], sample_rate=tok.sample_rate)
+    tok.encode(waves, sample_rate=tok.sample_rate)
     return sum(len(wave) for wave in waves) / tok.sample_rate, decoded, time.perf_counter() - began
 
 

@@ -65,7 +65,7 @@ def encode(
         str | None, typer.Option("--reuse", metavar="CORPUS", help="Take utterances from there whose id and audio are the same.")
     ] = None,
     readers: Annotated[int, typer.Option("--readers", min=1, help="Threads of each process that read and decode.")] = 2,
-    batch_seconds: Annotated[float, typer.Option("--batch-seconds", min=1, help="Audio that goes through the model at once.")] = 60.0,
+    batch_seconds: Annotated[float, typer.Option("--batch-seconds", min=1, help="Audio that goes through the model at once.")] = 300.0,
     max_errors: Annotated[int | None, typer.Option("--max-errors", min=0, help="Stop when more utterances than this have failed.")] = None,
     retry: Annotated[bool, typer.Option("--retry/--no-retry", help="Try utterances again that failed in an earlier run.")] = True,
     renew: Annotated[bool, typer.Option("--renew", help="Make shards again that another model made.")] = False,

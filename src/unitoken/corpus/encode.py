@@ -39,7 +39,7 @@ class Settings:
     device: str = "cpu"
     margins: bool = False
     readers: int = 2
-    batch_seconds: float = 60.0
+    batch_seconds: float = 300.0
     reuse: str | None = None
 
     def __post_init__(self) -> None:
