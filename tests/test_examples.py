@@ -142,12 +142,12 @@ def table(lines):
 
 def test_lengths_prints_a_table(run, model):
     threads = torch.get_num_threads()
-    arguments = ("--model", model, "--seconds", 0.5, 1, "--batch", 1, 2, "--repeat", 1, "--threads", threads)
+    arguments = ("--model", model, "--seconds", 0.5, 1, "--batch", 1, 2, "--mixed", 3, "--repeat", 1, "--threads", threads)
     head, product, *lines = run("benchmarks/lengths.py", *arguments)
     assert re.match(rf"tiny on .+, {threads} thread\(s\), torch {re.escape(torch.__version__)}, unitoken-speech \S+ at \S+,$", head)
     assert product.startswith("float32; GFLOP/s of a matrix product 1024 x 1024: ")
     _, *rows = table(lines)
-    assert [row[:5] for row in rows] == [["tiny", "cpu", "250", seconds, clips] for seconds in ("0.5", "1") for clips in "12"]
+    assert [row[:5] for row in rows] == [["tiny", "cpu", "250", seconds, clips] for seconds in ("0.5", "1", "3 of 1 to 5") for clips in "12"]
     assert all(float(value) > 1 for row in rows for value in row[5:])
 
 

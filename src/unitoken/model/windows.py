@@ -1,7 +1,8 @@
 """How clips become pieces of bounded length.
 
-On a CPU a clip is computed block by block, each going on from the one before. On a GPU many windows run at once, each by itself with the model's
-context on both sides, in batches of one shape. What a frame's value is depends on the clip and the frame's number, never on how it was cut.
+On a CPU a clip is computed block by block, each going on from the one before, and short clips share a row (`packing`). On a GPU many windows run at
+once, each by itself with the model's context on both sides, in batches of one shape. What a frame's value is depends on the clip and the frame's
+number, never on how it was cut.
 """
 
 from collections import defaultdict
