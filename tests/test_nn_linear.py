@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from models import tokenizer
+from unitoken import Tokenizer
 from unitoken.nn import linear as module
-from unitoken.nn.linear import FEW, Linear, linear
+from unitoken.nn.linear import FEW, Linear, lay_out, linear
 
 
 @pytest.fixture
@@ -64,3 +66,22 @@ def test_a_compiler_calls_it_and_an_exporter_does_not(calls):
     assert calls == [(8, 24)]
     program = torch.export.export(layer, (x,))
     assert [node.target for node in program.graph.nodes if node.op == "call_function"] == [torch.ops.aten.linear.default]
+
+
+def test_weights_lie_as_onednn_takes_them_and_are_the_same():
+    layers = torch.nn.Sequential(Linear(24, 40), torch.nn.Conv1d(40, 12, 3), torch.nn.LayerNorm(12)).requires_grad_(False)
+    product, convolution, norm = (layer.weight.clone() for layer in layers)
+    x = torch.randn(1, 9, 24)
+    before = layers[1](layers[0](x).transpose(1, 2))
+    lay_out(layers)
+    assert layers[0].weight.t().is_contiguous()
+    assert layers[1].weight.unsqueeze(2).is_contiguous(memory_format=torch.channels_last)
+    assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, (product, convolution, norm), strict=True))
+    torch.testing.assert_close(layers[1](layers[0](x).transpose(1, 2)), before, rtol=0, atol=1e-5)
+
+
+def test_a_tokenizer_on_a_cpu_has_its_weights_so(tmp_path):
+    tok = tokenizer()
+    assert {layer.weight.t().is_contiguous() for layer in tok._codec.modules() if isinstance(layer, torch.nn.Linear)} == {True}
+    saved = tok.save_pretrained(tmp_path / "saved")
+    assert Tokenizer.from_pretrained(tmp_path / "saved").save_pretrained(tmp_path / "again") == saved

@@ -19,6 +19,7 @@ from .model.compiled import compile_parts
 from .model.decoding import ClipDecoder, Tokens
 from .model.encoding import ClipEncoder, Encoded
 from .model.windows import CORE
+from .nn.linear import lay_out
 from .streams import DecodeBatch, DecodeStream, EncodeBatch, EncodeStream
 from .token_info import TokenizerInfo
 from .tokens import TokenBundle
@@ -45,6 +46,8 @@ class Tokenizer:
             self._codec = codec.eval().requires_grad_(False).to(device)
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"cannot use the device {str(device)!r}: {error}; device='cpu' works everywhere") from error
+        if codec.device.type == "cpu":
+            lay_out(codec)
         if compile:
             compile_parts(codec)
         self._stored = replace(stored, state={})
