@@ -38,8 +38,9 @@ def computed(threads, together):
         torch.set_num_threads(before[1])  # noqa: TID251
 
 
-WAYS = {  # threads, windows computed at once, whether clips come in another order
+WAYS = {  # threads, windows computed at once, whether clips come together, in another order
     "alone, 2 threads": (2, 1, False),
+    "shuffled, short clips in rows that they share": (1, 1, True),
     "shuffled, windows of several clips in one padded batch": (1, 7, True),
     "the same on 2 threads": (2, 7, True),
 }
@@ -60,9 +61,9 @@ def groups(archives):
         yield held
 
 
-def encoded(encoder, clips):
+def encoded(encoder, clips, *, together=False):
     """Return the three streams of each clip."""
-    found = encoder.encode(clips)
+    found = encoder.encode(clips) if together else [encoder.encode([clip])[0] for clip in clips]
     voices = [encoder.global_tokens([clip], [one.statistics])[0] for clip, one in zip(clips, found, strict=True)]
     return [{"s": one.s, "p": one.p, "g": g} for one, g in zip(found, voices, strict=True)]
 
@@ -71,14 +72,14 @@ def watch(encoder, again, bounds, errors):
     """Count the frames that an encoder computes again, and keep how far off float32 was, as a share of the bound."""
     own = encoder.settle
 
-    def settle(stream, latents, counts, compute):
-        def compute_and_watch(row, first, last):
-            exact = compute(row, first, last)
+    def settle(stream, latents, spans, compute):
+        def compute_and_watch(number, first, last):
+            exact, span = compute(number, first, last), spans[number]
             again[0] += last - first
-            errors[stream].append((exact - latents[row, first:last]).norm(dim=-1).max().item() / bounds[stream])
+            errors[stream].append((exact - latents[span.row, span.frames][first:last]).norm(dim=-1).max().item() / bounds[stream])
             return exact
 
-        return own(stream, latents, counts, compute_and_watch)
+        return own(stream, latents, spans, compute_and_watch)
 
     encoder.settle = settle
 
@@ -111,11 +112,11 @@ def main():
                     exact = encoded(float64, clips)
                 found["float64"] = found.get("float64", 0) + torch.stack([differing(exact, alone), differing(exact, rough)])
                 found["float64 of"] = total.clone()
-            for name, (threads, together, shuffled) in WAYS.items():
-                places = order.sample(range(len(clips)), len(clips)) if shuffled else list(range(len(clips)))
-                with computed(threads, together):
+            for name, (threads, windows_at_once, together) in WAYS.items():
+                places = order.sample(range(len(clips)), len(clips)) if together else list(range(len(clips)))
+                with computed(threads, windows_at_once):
                     for row, (encoder, expected) in enumerate(((sure, alone), (float32, rough))):
-                        other = encoded(encoder, [clips[place] for place in places])
+                        other = encoded(encoder, [clips[place] for place in places], together=together)
                         counts = differing(other, [expected[place] for place in places])
                         found.setdefault(name, torch.zeros(2, 3, dtype=torch.int64))[row] += counts
             print(total.tolist(), {name: counts.tolist() for name, counts in found.items()}, flush=True)

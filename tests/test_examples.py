@@ -182,6 +182,14 @@ def test_memory_prints_a_table(run, model):
     assert all(0.5 < float(share) < 1.5 for row in rows for share in row[3:])
 
 
+def test_memory_of_corpora_prints_a_table(run, model):
+    _, *rows = table(run("benchmarks/corpus_memory.py", AUDIO, "--model", model, "--hours", 0.01))
+    assert [row[0] for row in rows] == ["short", "short", "one of 0.01 h", "one of 0.01 h"]
+    assert [row[1] for row in rows[::2]] == ["0.00", "0.00"]
+    assert rows[3][1] == "0.01"
+    assert all(50 < float(row[2]) < 2000 for row in rows)
+
+
 def test_import_time_prints_a_table(run):
     lines = run("benchmarks/import_time.py", "--repeat", 1)
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["import", "---", "torch", "unitoken, after torch"]
