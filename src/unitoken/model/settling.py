@@ -20,7 +20,7 @@ from .stage import Held
 from .windows import few
 
 ROUNDING = 128 * torch.finfo(torch.float32).eps
-"""Bound of a latent's error in float32, as a share of its quantizer's scale; what was measured stays below a quarter of it."""
+"""Bound of a latent's error in float32, as a share of its quantizer's scale; what was measured stays below two fifths of it."""
 Again = Callable[[int, int, int], Tensor]
 """Gives the float64 latents, `(frames, dim)`, of a span, from one of its frames to another."""
 
