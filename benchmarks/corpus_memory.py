@@ -1,6 +1,7 @@
 """Print how much memory a corpus job has held after each hour of audio: short files, and one recording of many hours, as a Markdown table."""
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from memory import RATE, speech
 import unitoken
 
 WORK = f"""
+import json
 import sys
 import torch
 
@@ -20,8 +22,8 @@ from machine import peak_mib
 from unitoken import corpus
 
 torch.set_num_threads(1)
-place, model, inputs, archives = sys.argv[1], sys.argv[2], *(text.split("\\0") for text in sys.argv[3:5])
-plan = corpus.make_plan(inputs, archives=[archive for archive in archives if archive])
+place, model, inputs, archives = json.loads(sys.argv[1])
+plan = corpus.make_plan(inputs, archives=archives)
 print(0, peak_mib(), flush=True)
 told = 0
 
@@ -40,8 +42,8 @@ print(done.seconds / 3600, peak_mib(), flush=True)
 def peaks(inputs, archives, model):
     """Yield hours of audio done, and the most MiB that the job has held until then."""
     with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-c", WORK, f"{place}/tokens", model, "\0".join(map(str, inputs)), "\0".join(map(str, archives))]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        what = json.dumps([f"{place}/tokens", model, inputs, archives])
+        with subprocess.Popen([sys.executable, "-c", WORK, what], stdout=subprocess.PIPE, text=True) as process:
             for line in process.stdout:
                 hours, peak = line.split()
                 yield float(hours), float(peak)

@@ -183,7 +183,7 @@ def test_memory_prints_a_table(run, model):
 
 
 def test_memory_of_corpora_prints_a_table(run, model):
-    _, *rows = table(run("benchmarks/corpus_memory.py", AUDIO, "--model", model, "--hours", 0.01))
+    _, *rows = table(run("benchmarks/corpus_memory.py", AUDIO / "lady.flac", AUDIO / "patience.flac", "--model", model, "--hours", 0.01))
     assert [row[0] for row in rows] == ["short", "short", "one of 0.01 h", "one of 0.01 h"]
     assert [row[1] for row in rows[::2]] == ["0.00", "0.00"]
     assert rows[3][1] == "0.01"
