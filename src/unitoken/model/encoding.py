@@ -27,7 +27,7 @@ class ClipEncoder(Settler):
         """Encode clips, and keep their latents too if asked to."""
         size = windows.batch_size(self.codec.device)
         if size == 1:
-            return self._one_row(clips, latents)
+            return self._in_rows_and_blocks(clips, latents)
         return self._together(
             [clip if isinstance(clip, Tensor) else torch.cat([torch.zeros(0, dtype=torch.float32), *clip()]) for clip in clips], size, latents
         )
@@ -73,13 +73,14 @@ class ClipEncoder(Settler):
                 reader.push(as_row(codec, piece, total if ends else None), total if ends else None)
         return reader.statistics
 
-    def _one_row(self, clips: Sequence[Clip], latents: bool) -> list[Encoded]:
+    def _in_rows_and_blocks(self, clips: Sequence[Clip], latents: bool) -> list[Encoded]:
         """Encode clips of one block in rows that they share, longer ones block by block."""
         done, held, frames = dict[int, Encoded](), dict[int, Tensor](), 0
 
         def encode_held() -> None:
+            waiting = list(held)
             for row in rows_of([frames_for(len(wave), self.codec.config.hop) for wave in held.values()], self.codec.frames_apart):
-                numbers = [list(held)[place] for place in row]
+                numbers = [waiting[place] for place in row]
                 done.update(zip(numbers, encode_row(self, [held[number] for number in numbers], latents), strict=True))
             held.clear()
 

@@ -10,8 +10,8 @@ from ..nn.flow import Packed
 from ..units import frames_for
 from .codec import Codec
 from .encoded import Encoded
-from .reading import codewords_at
-from .settling import Settler, Span, piece_latents
+from .reading import computed_again
+from .settling import Settler, Span
 from .stage import Held
 from .windows import CORE, few
 
@@ -63,19 +63,18 @@ def encode_row(settler: Settler, waves: Sequence[Tensor], latents: bool) -> list
     def row(hop: int) -> Packed:
         return Packed([span.first for span in spans(hop)], [span.count for span in spans(hop)], frames * (config.hop // hop))
 
-    def settled(stream: str, latents: Tensor, s: Sequence[Tensor] | None) -> list[Tensor]:
+    def settled(stream: str, latents: Tensor, s: Sequence[Tensor]) -> list[Tensor]:
         def again(clip: int, first: int, last: int) -> Tensor:
-            heard = None if s is None else codewords_at(settler.twin, [Held(s[clip])])
-            return piece_latents(settler.twin, stream, [Held(waves[clip])], [first], last - first, [len(waves[clip])], heard)[0]
+            return computed_again(settler, stream, Held(waves[clip]), Held(s[clip]), 0, len(waves[clip]))(clip, first, last)
 
         return settler.settle(stream, latents, spans(codec.hop_of(stream)), again)
 
     s_latents = codec.encode_stream("s", x, row(config.hop_s))
-    s = settled("s", s_latents, None)
+    s = settled("s", s_latents, [torch.zeros(0)] * len(waves))
     features = codec.front_end(x, row(config.hop))
     side = _codewords(codec, s, spans(config.hop_s), s_latents.shape[1]) if config.p_hears_s else None
     p_latents = codec.residual(features, row(config.hop_p), side)
-    p = settled("p", p_latents, s if config.p_hears_s else None)
+    p = settled("p", p_latents, s)
     hop_g = codec.hop_of("g")
     statistics = codec.moments_of(codec.global_encoder(features, row(hop_g)), [span.frames for span in spans(hop_g)])
     kept = [[found[0, span.frames].cpu() for span in spans(hop)] for found, hop in ((s_latents, config.hop_s), (p_latents, config.hop_p))]
