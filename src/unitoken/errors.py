@@ -8,6 +8,7 @@ Each also derives from the built-in that a caller would expect, so `except Value
     ├── ConfigError (ValueError)           a configuration that cannot be built, or that has unknown keys
     ├── TokenError (ValueError)            tokens out of range, of the wrong shape, or of another tokenizer
     ├── TokenFileError (OSError, ValueError)   a `.utok` file that is damaged, cut short or of another version
+    ├── LayoutError (ValueError)           ids of a language model that are not what their layout says, or tokens that it cannot carry
     ├── StreamError (RuntimeError)         a stream that is closed, finished, or not there
     ├── ModelError (OSError, ValueError)   unknown model, missing weights, wrong hash
     ├── CorpusError (ValueError)           a manifest that lists no corpus, or a folder of tokens that is not what it should be
@@ -38,6 +39,10 @@ class TokenError(UnitokenError, ValueError):
 
 class TokenFileError(UnitokenError, OSError, ValueError):
     """A token file that is damaged, truncated or of a version this release does not know."""
+
+
+class LayoutError(UnitokenError, ValueError):
+    """Ids of a language model that are not what their layout says, or tokens that it cannot carry."""
 
 
 class StreamError(UnitokenError, RuntimeError):

@@ -42,7 +42,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _value(_fitting(choices, value), value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and origin is None and isinstance(value, hint) and not isinstance(value, bool):
+    if isinstance(hint, type) and origin is None and isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value
     wanted = f"one of {', '.join(map(repr, choices))}" if origin is Literal else getattr(hint, "__name__", hint)
     raise ConfigError(f"{where} must be {wanted}, got {value!r}")

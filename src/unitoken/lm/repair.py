@@ -1,0 +1,306 @@
+"""What can be read of a sequence with missing, doubled, foreign or impossible ids.
+
+Every codebook has its own ids, so each id says by itself which part of a frame it is. Frames are put together again from what is there; S and P are
+brought back into step wherever one of P follows one of S; a frame that lacks something is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bodies import Body, Interleaved, Runs, Semantic, Sequential, ratio
+from .pieces import Pieces
+from .vocabulary import SPECIALS, Vocabulary
+
+Ids = NDArray[np.int64]
+Frame = tuple[int, ...]
+Group = list[Frame] | None  # frames of one stream, or None where some are missing
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One thing that was not as it should be.
+
+    Attributes:
+        index: of the id in the sequence; the sequence's length for what is missing at its end.
+        what: what was found, and what was done.
+    """
+
+    index: int
+    what: str
+
+
+@dataclass
+class Report:
+    """What a tolerant reading found.
+
+    For each id that was added, taken away or changed at most `c` frames of a layout are lost, counted as what is no longer in order in the frames
+    read: 1 with S in one codebook, else 2; `2 * (1 + delay)` groups interleaved, where a group is the frames of one frame of the slower stream; a run,
+    or a piece. In `Sequential` that holds of each stream for itself: from a missing id on, S and P are apart by a frame.
+
+    Attributes:
+        repairs: in the order of the sequence.
+    """
+
+    repairs: list[Repair] = field(default_factory=list[Repair])
+
+    @property
+    def clean(self) -> bool:
+        """Whether there was nothing to repair."""
+        return not self.repairs
+
+    def add(self, index: int, what: str) -> None:
+        """Write one down."""
+        self.repairs.append(Repair(int(index), what))
+
+    def __str__(self) -> str:
+        return "; ".join(f"at index {repair.index}: {repair.what}" for repair in self.repairs) or "nothing to repair"
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was read: tokens in one row for each stream, G if all of it is there, and the report."""
+
+    g: Ids | None
+    s: Ids
+    p: Ids
+    report: Report
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An id of a frame: where it is, its stream (`?` if it is none of the layout's), codebook and token."""
+
+    index: int
+    kind: str
+    stream: str
+    book: int
+    token: int
+
+
+def mend(vocabulary: Vocabulary, body: Body, ids: Ids, *, text: bool) -> Mended:
+    """Read what can be read.
+
+    Args:
+        vocabulary: of the ids.
+        body: how frames lie.
+        ids: int64 `(ids,)`, of any values.
+        text: whether spans of text and of frames alternate.
+    """
+    report = Report()
+    numbers = vocabulary.numbers_of(ids)
+    g = _voice(vocabulary, ids, numbers, report)
+    s, p = list[Frame](), list[Frame]()
+    for items in _segments(vocabulary, body, ids, numbers, text, report):
+        more = _READ[type(body)](vocabulary, body, items, report)
+        s += more[0]
+        p += more[1]
+    report.repairs.sort(key=lambda repair: repair.index)
+    return Mended(g, *(np.array([token for frame in frames for token in frame], np.int64) for frames in (s, p)), report)
+
+
+def _voice(vocabulary: Vocabulary, ids: Ids, numbers: Ids, report: Report) -> Ids | None:
+    """Return G, the first token of each codebook, if none is missing."""
+    found: dict[int, int] = {}
+    for index in np.flatnonzero(np.isin(numbers, [number for number, kind in enumerate(vocabulary.kinds) if kind.stream == "g"])):
+        kind = vocabulary.kinds[numbers[index]]
+        if kind.codebook in found:
+            report.add(index, f"a second token of {kind.name} left out")
+        found.setdefault(kind.codebook, int(ids[index]) - kind.first)
+    missing = [str(book) for book in range(vocabulary.info.num_g) if book not in found]
+    if found and missing:
+        report.add(len(ids), f"G lacks codebook {', '.join(missing)} and is left out")
+    return None if missing else np.array([found[book] for book in range(vocabulary.info.num_g)], np.int64)
+
+
+def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: bool, report: Report) -> list[list[_Item]]:
+    """Return the ids of frames, cut where text is between them; and report special ids that are missing or where they should not be."""
+    segments: list[list[_Item]] = [[]]
+    seen: dict[str, int] = {}
+    last = len(ids.tolist()) - 1
+    pad = vocabulary.number("pad")
+    while last >= 0 and numbers[last] == pad:
+        last -= 1
+    for index, (id, number) in enumerate(zip(ids[: last + 1].tolist(), numbers.tolist(), strict=False)):
+        kind = None if number < 0 else vocabulary.kinds[number]
+        if kind is not None and (kind.stream == "g" or kind.name == "text" or kind.name in SPECIALS):
+            if text and kind.name in ("text", "transcript", body.marker):
+                segments.append([])
+            elif not _expected(kind.name, body, index == last, seen) and kind.stream != "g":
+                report.add(index, f"{kind.name} does not belong here and is left out")
+            seen[kind.name] = index
+            continue
+        carried = kind is not None and ((kind.stream or "s") in body.streams and (kind.stream is not None or kind.name in body.needs()))
+        if kind is None or not carried:
+            report.add(index, f"{vocabulary.describe(id)} is no id of this layout and is left out")
+        segments[-1].append(
+            _Item(index, kind.name, kind.stream or "s", kind.codebook, id - kind.first) if kind and carried else _Item(index, "?", "?", 0, 0)
+        )
+    for name, place in (("bos", 0), (body.marker, 0), ("eos", len(ids))):
+        if name not in seen and not (text and name == body.marker):
+            report.add(place, f"{name} is missing")
+    return [items for items in segments if items]
+
+
+def _expected(name: str, body: Body, at_end: bool, seen: dict[str, int]) -> bool:
+    """Return whether a special id may be where it is, as far as the ids before it tell."""
+    if name == "eos":
+        return at_end
+    return name not in seen and (name in ("bos", "global", body.marker) or (name == "residual" and isinstance(body, Sequential)))
+
+
+class _Frames:
+    """Puts the ids of one stream together to frames; one that lacks an id is None."""
+
+    def __init__(self, books: int, report: Report) -> None:
+        self._books, self._report = books, report
+        self.done: list[Frame | None] = []
+        self._tokens: list[int] = []
+        self._next, self._index = 0, 0
+
+    def take(self, item: _Item) -> None:
+        """Take one more id."""
+        if item.book < self._next:
+            self.close()
+        if self._next == 0:
+            self._index = item.index
+        if item.book == self._next:
+            self._tokens.append(item.token)
+        self._next = item.book + 1
+        if self._next == self._books:
+            self.close()
+
+    def close(self) -> None:
+        """End the frame that has begun, if one has."""
+        if self._next:
+            whole = len(self._tokens) == self._books
+            if not whole:
+                self._report.add(self._index, "a frame with missing tokens is left out")
+            self.done.append(tuple(self._tokens) if whole else None)
+        self._tokens, self._next = [], 0
+
+
+def _frames(books: int, items: Sequence[_Item], report: Report) -> list[Frame | None]:
+    frames = _Frames(books, report)
+    for item in items:
+        frames.take(item)
+    frames.close()
+    return frames.done
+
+
+def _semantic(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+    items = [item for item in items if item.stream == "s"]
+    return [frame for frame in _frames(vocabulary.info.s.num_codebooks, items, report) if frame is not None], []
+
+
+def _sequential(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+    """Cut where the fewest ids are on the wrong side; one that is stands for a frame that is missing."""
+    wrong_before = np.cumsum([0, *(item.stream == "p" for item in items)])
+    wrong_after = np.cumsum([0, *(item.stream == "s" for item in items[::-1])])[::-1]
+    cut = int(np.argmin(wrong_before + wrong_after))
+    groups: list[list[Group]] = []
+    for stream, part, own, per_group in zip("sp", (items[:cut], items[cut:]), (vocabulary.info.s, vocabulary.info.p), ratio(vocabulary.info), strict=True):
+        frames: list[Frame | None] = []
+        run: list[_Item] = []
+        for item in [*part, None]:
+            if item is not None and item.stream == stream:
+                run.append(item)
+                continue
+            frames += _frames(own.num_codebooks, run, report)
+            run = []
+            if item is not None:
+                frames.append(None)
+                if item.stream != "?":
+                    report.add(item.index, f"{item.kind} among tokens of {stream.upper()} is left out")
+        groups.append([_whole(frames[start : start + per_group]) for start in range(0, len(frames), per_group)])
+    return _pairs(vocabulary, groups[0], groups[1], report, items)
+
+
+def _whole(frames: Sequence[Frame | None]) -> Group:
+    whole = [frame for frame in frames if frame is not None]
+    return whole if len(whole) == len(frames) else None
+
+
+def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+    """Bring S and P into step where one of P follows one of S: there their numbers differ by the delay."""
+    assert isinstance(body, Interleaved)
+    parts = _parts(vocabulary, [item for item in items if item.stream != "?"], report)
+    s: list[Group] = []
+    p: list[Group] = []
+    left = sum(stream == "s" for stream, _ in parts)
+    after_s = False
+    for stream, group in parts:
+        if stream == "s":
+            left -= 1
+            s.append(group)
+        else:
+            if left and not after_s:
+                s.append(None)  # one of S is missing between two of P; when none is left this is the end
+            if left or after_s:
+                p += [None] * (len(s) - 1 - len(p) - body.delay)
+            if left:
+                s += [None] * (len(p) + body.delay - len(s) + 1)
+            p.append(group)
+        after_s = stream == "s"
+    return _pairs(vocabulary, s, p, report, items)
+
+
+def _parts(vocabulary: Vocabulary, items: list[_Item], report: Report) -> list[tuple[str, Group]]:
+    """Return the groups of each stream in their order."""
+    info = vocabulary.info
+    size = dict(zip("sp", ratio(info), strict=True))
+    books = {"s": info.s.num_codebooks, "p": info.p.num_codebooks}
+    parts: list[tuple[str, Group]] = []
+    start = 0
+    for stop in range(1, len(items) + 1):
+        if stop == len(items) or items[stop].stream != items[start].stream:
+            stream = items[start].stream
+            frames = _frames(books[stream], items[start:stop], report)
+            parts += [(stream, _whole(frames[at : at + size[stream]])) for at in range(0, len(frames), size[stream])]
+            start = stop
+    return parts
+
+
+def _pairs(vocabulary: Vocabulary, s: list[Group], p: list[Group], report: Report, items: list[_Item]) -> tuple[list[Frame], list[Frame]]:
+    """Return the groups that are whole in both streams; the last may have fewer frames of the faster stream."""
+    of_s, of_p = ratio(vocabulary.info)
+    frames_s, frames_p = list[Frame](), list[Frame]()
+    lost = abs(len(s) - len(p))
+    pairs = list(zip(s, p, strict=False))
+    for index, (one, other) in enumerate(pairs):
+        if one and other and (index == len(pairs) - 1 or (len(one), len(other)) == (of_s, of_p)):
+            frames_s += one
+            frames_p += other
+        else:
+            lost += 1
+    if lost:
+        report.add(items[-1].index + 1, f"{lost} frames that lack S or P are left out")
+    return frames_s, frames_p
+
+
+def _runs(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+    frames: list[Frame] = []
+    held: _Item | None = None
+    for item in [*items, None]:
+        if item is not None and item.kind == "run":
+            if held is None:
+                report.add(item.index, "a length without a token is left out")
+            else:
+                frames += [(held.token,)] * (item.token + 1)
+            held = None
+        elif item is None or item.kind == "s0":
+            if held is not None:
+                report.add(held.index, "a token without a length is taken for one frame")
+                frames.append((held.token,))
+            held = item
+    return frames, []
+
+
+def _pieces(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+    items = [item for item in items if item.stream == "s"]
+    return [(token,) for item in items for token in body.spread(vocabulary, item.kind, item.token, 0)], []
+
+
+_READ = {Semantic: _semantic, Sequential: _sequential, Interleaved: _interleaved, Runs: _runs, Pieces: _pieces}
