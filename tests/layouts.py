@@ -50,8 +50,8 @@ def utterances(draw, layout, most=12):
     bundle = bundle_of(layout.info, samples, draw(st.integers(0, 99)), g=draw(st.booleans()))
     if layout.text == "none":
         return bundle, None
-    cuts = sorted(draw(st.lists(st.integers(0, len(bundle)), max_size=3)))
-    sizes = [stop - start for start, stop in zip([0, *cuts], [*cuts, len(bundle)], strict=True)]
+    cuts = sorted(draw(st.lists(st.integers(0, len(bundle.s)), max_size=3)))
+    sizes = [stop - start for start, stop in zip([0, *cuts], [*cuts, len(bundle.s)], strict=True)]
     words = st.lists(st.integers(0, TEXT - 1), max_size=3).map(tuple)
     return bundle, [lm.Span(draw(words), size) for size in sizes]
 

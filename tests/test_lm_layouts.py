@@ -248,7 +248,7 @@ def test_what_a_layout_cannot_carry_is_refused():
         layout.spans_of(layout.to_ids(bundle))
     told = lm.Layout(vocabulary_of(), lm.Interleaved(), text="after")
     for spans, given_spans in ((None, "no spans"), ([lm.Span((), 2)], r"spans of \[2\]"), ([lm.Span((), 4), lm.Span((), -1)], r"spans of \[4, -1\]")):
-        with pytest.raises(LayoutError, match=f"frames add up to the bundle's 3, got {given_spans}"):
+        with pytest.raises(LayoutError, match=f"frames add up to the bundle's 3 of S, got {given_spans}"):
             told.to_ids(bundle, spans)
 
 

@@ -32,7 +32,7 @@ class Span:
 
     Attributes:
         text: ids of the text tokenizer.
-        frames: how many frames of the bundle, of the slower stream; maybe none.
+        frames: how many frames of S, maybe none.
     """
 
     text: tuple[int, ...]
@@ -117,15 +117,13 @@ class Layout:
             if spans is not None:
                 raise LayoutError("this layout has no text, but spans were given; build it with text='before' or 'after'")
             return np.concatenate([opening, self._marker(self.body.marker), self.body.write(self.vocabulary, s, p), self._marker("eos")])
-        if spans is None or sum(span.frames for span in spans) != len(bundle) or any(span.frames < 0 for span in spans):
+        if spans is None or sum(span.frames for span in spans) != len(s) or any(span.frames < 0 for span in spans):
             given = "no spans" if spans is None else f"spans of {[span.frames for span in spans]}"
-            raise LayoutError(f"a layout with text needs spans whose frames add up to the bundle's {len(bundle)}, got {given}")
+            raise LayoutError(f"a layout with text needs spans whose frames add up to the bundle's {len(s)} of S, got {given}")
         parts, start = [opening], 0
-        of_s = ratio(self.info)[0]
         for span in spans:
             stop = start + span.frames
-            cut = slice(start, stop)
-            body = self.body.write(self.vocabulary, s[start * of_s : stop * of_s], None if p is None else p[cut])
+            body = self.body.write(self.vocabulary, s[start:stop], None if p is None else p[start:stop])
             voiced = np.concatenate([self._marker(self.body.marker), body])
             parts += [self._text(span.text), voiced] if self.text == "before" else [voiced, self._text(span.text)]
             start = stop
@@ -202,11 +200,10 @@ class Layout:
         first, second = ("transcript", self.body.marker) if self.text == "before" else (self.body.marker, "transcript")
         starts, turns = (np.flatnonzero(numbers == self.vocabulary.number(name)) for name in (first, second))
         text, spans = self.vocabulary.number("text"), list[Span]()
-        per_frame = self.info.s.num_codebooks * ratio(self.info)[0]
         for start, turn, stop in zip(starts, turns, [*starts, len(ids)][1:], strict=True):
             told, voiced = ((start, turn), (turn, stop)) if self.text == "before" else ((turn, stop), (start, turn))
             words = ids[slice(*told)][numbers[slice(*told)] == text] - self.vocabulary.kind("text").first
-            spans.append(Span(tuple(words.tolist()), -(-int(lengths[slice(*voiced)].sum()) // per_frame)))
+            spans.append(Span(tuple(words.tolist()), int(lengths[slice(*voiced)].sum()) // self.info.s.num_codebooks))
         return spans
 
     def _check(self, ids: Ids) -> None:
