@@ -36,9 +36,9 @@ class Repair:
 class Report:
     """What a tolerant reading found.
 
-    For each id that was added, taken away or changed at most `c` frames of a layout are lost, counted as what is no longer in order in the frames
-    read: 1 with S in one codebook, else 2; `2 * (1 + delay)` groups interleaved, where a group is the frames of one frame of the slower stream; a run,
-    or a piece. In `Sequential` that holds of each stream for itself: from a missing id on, S and P are apart by a frame.
+    For each id that was added, taken away or changed, so many frames are lost at most, counted as what is no longer among the frames read, in order:
+    1 of S in one codebook, 2 in several; a run, or a piece, in these layouts; interleaved, `2 * (1 + delay)` groups, the frames of one frame of the
+    slower stream. `Sequential` loses 2 groups of each stream, and from an id that is missing or too many on S and P are apart by a frame.
 
     Attributes:
         repairs: in the order of the sequence.
@@ -128,7 +128,7 @@ def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: 
         if kind is not None and (kind.stream == "g" or kind.name == "text" or kind.name in SPECIALS):
             if text and kind.name in ("text", "transcript", body.marker):
                 segments.append([])
-            elif not _expected(kind.name, body, index == last, seen) and kind.stream != "g":
+            elif kind.stream != "g" and not _expected(kind.name, body, index == last, kind.name in seen, text):
                 report.add(index, f"{kind.name} does not belong here and is left out")
             seen[kind.name] = index
             continue
@@ -144,11 +144,11 @@ def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: 
     return [items for items in segments if items]
 
 
-def _expected(name: str, body: Body, at_end: bool, seen: dict[str, int]) -> bool:
-    """Return whether a special id may be where it is, as far as the ids before it tell."""
-    if name == "eos":
-        return at_end
-    return name not in seen and (name in ("bos", "global", body.marker) or (name == "residual" and isinstance(body, Sequential)))
+def _expected(name: str, body: Body, at_end: bool, again: bool, text: bool) -> bool:
+    """Return whether a special id may be where it is: EOS at the end, others once; the marker of P in each span."""
+    if name == "residual" and isinstance(body, Sequential):
+        return text or not again
+    return at_end if name == "eos" else not again and name in ("bos", "global", body.marker)
 
 
 class _Frames:
