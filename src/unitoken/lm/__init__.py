@@ -10,6 +10,7 @@
 from .bodies import Body, Interleaved, Runs, Semantic, Sequential
 from .grammar import Grammar, Place
 from .layout import Layout, Span
+from .parallel import Parallel, Step
 from .pieces import Pieces, train_pieces
 from .reader import Reader
 from .repair import Repair, Report
@@ -20,6 +21,7 @@ __all__ = [
     "Grammar",
     "Interleaved",
     "Layout",
+    "Parallel",
     "Pieces",
     "Place",
     "Reader",
@@ -29,6 +31,7 @@ __all__ = [
     "Semantic",
     "Sequential",
     "Span",
+    "Step",
     "Vocabulary",
     "train_pieces",
 ]
