@@ -5,10 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from layouts import SHAPES, layouts, utterances, vocabulary_of
 
+from layouts import SHAPES, layouts, utterances, vocabulary_of
 from unitoken import lm
 from unitoken.errors import LayoutError
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import BODIES, SHAPES, TEXT, bundle_of, carried, info_of, layouts, utterances, vocabulary_of
 
+from layouts import BODIES, SHAPES, TEXT, bundle_of, carried, info_of, layouts, utterances, vocabulary_of
 from unitoken import TokenBundle, lm
 from unitoken.errors import ConfigError, LayoutError, TokenError
 
@@ -183,7 +183,10 @@ def test_each_id_of_a_frame_knows_its_time(data):
     seconds = layout.seconds(ids)
     assert seconds.shape == ids.shape
     info = layout.info
-    for stream, count, per_frame in (("s", len(bundle.s), info.s.num_codebooks), ("p", 0 if bundle.p is None else len(bundle.p), info.p.num_codebooks)):
+    for stream, count, per_frame in (
+        ("s", len(bundle.s), info.s.num_codebooks),
+        ("p", 0 if bundle.p is None else len(bundle.p), info.p.num_codebooks),
+    ):
         kinds = [number for number, kind in enumerate(layout.vocabulary.kinds) if kind.stream == stream]
         if stream == "s" and layout.body.name in ("runs", "pieces"):
             continue
@@ -191,7 +194,10 @@ def test_each_id_of_a_frame_knows_its_time(data):
         times = seconds[np.isin(layout.vocabulary.numbers_of(ids), kinds)]
         if stream in layout.streams:
             assert times.tolist() == pytest.approx([frame * hop / 16000 for frame in range(count) for _ in range(per_frame)])
-    outside = ~np.isin(layout.vocabulary.numbers_of(ids), [n for n, kind in enumerate(layout.vocabulary.kinds) if kind.stream in ("s", "p") or kind.name in ("run", "piece")])
+    outside = ~np.isin(
+        layout.vocabulary.numbers_of(ids),
+        [n for n, kind in enumerate(layout.vocabulary.kinds) if kind.stream in ("s", "p") or kind.name in ("run", "piece")],
+    )
     assert np.isnan(seconds[outside]).all()
 
 
@@ -199,7 +205,13 @@ def test_a_time_has_an_id():
     bundle = TokenBundle([5, 5, 5, 5, 5, 0, 1, 2], None, None, 8 * 640, info_of())
     runs = lm.Layout(vocabulary_of(), lm.Runs())
     ids = runs.to_ids(bundle)
-    assert [runs.vocabulary.describe(int(ids[runs.index_at(ids, time)])) for time in (0, 0.119, 0.121, 0.2, 0.319)] == ["run 2", "run 2", "run 1", "run 0", "run 0"]
+    assert [runs.vocabulary.describe(int(ids[runs.index_at(ids, time)])) for time in (0, 0.119, 0.121, 0.2, 0.319)] == [
+        "run 2",
+        "run 2",
+        "run 1",
+        "run 0",
+        "run 0",
+    ]
     with pytest.raises(LayoutError, match=r"no frame is at 0.32 s; those of the sequence end at 0.320 s"):
         runs.index_at(ids, 0.32)
     pieces = lm.Layout(vocabulary_of(), lm.Pieces())

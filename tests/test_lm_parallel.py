@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layouts import bundle_of, info_of
 
+from layouts import bundle_of, info_of
 from unitoken import lm
 from unitoken.errors import ConfigError, LayoutError
 

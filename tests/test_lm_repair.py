@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts import BODIES, SHAPES, bundle_of, carried, info_of, layouts, utterances, vocabulary_of
 
+from layouts import BODIES, SHAPES, bundle_of, carried, info_of, layouts, utterances, vocabulary_of
 from unitoken import TokenBundle, lm
 from unitoken.lm.bodies import ratio
 
@@ -74,13 +74,11 @@ def test_an_edit_costs_no_more_than_the_frames_it_touches(data):
     bundle, _ = data.draw(utterances(layout, most=20))
     ids, count = data.draw(edits(layout, layout.to_ids(bundle).tolist()))
     read, _ = layout.from_ids(ids, strict=False)
-    if layout.body.name == "sequential":
-        cases = ["s", "p"]
-    else:
-        cases = [layout.body.streams]
+    cases = ["s", "p"] if layout.body.name == "sequential" else [layout.body.streams]
+    v = layout.vocabulary
+    size = {"pieces": max(map(len, v.expansions)), "runs": v.longest_run}.get(layout.body.name, 1)
     for streams in cases:
         before, after = groups(layout, carried(layout, bundle), streams), groups(layout, read, streams)
-        size = max(map(len, layout.vocabulary.expansions)) if layout.body.name == "pieces" else layout.vocabulary.longest_run if layout.body.name == "runs" else 1
         assert longest_common(before, after) >= len(before) - bound(layout) * size * count
 
 

@@ -8,16 +8,19 @@
 """
 
 from .bodies import Body, Interleaved, Runs, Semantic, Sequential
+from .constraint import Constraint
 from .grammar import Grammar, Place
 from .layout import Layout, Span
+from .models import add_strings, resize_embeddings
 from .parallel import Parallel, Step
 from .pieces import Pieces, train_pieces
 from .reader import Reader
-from .repair import Repair, Report
+from .report import Repair, Report
 from .vocabulary import Vocabulary
 
 __all__ = [
     "Body",
+    "Constraint",
     "Grammar",
     "Interleaved",
     "Layout",
@@ -33,5 +36,7 @@ __all__ = [
     "Span",
     "Step",
     "Vocabulary",
+    "add_strings",
+    "resize_embeddings",
     "train_pieces",
 ]

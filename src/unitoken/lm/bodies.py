@@ -1,6 +1,6 @@
 """How the frames of S, or of S and P, lie in a sequence: each way writes ids, reads them again, and says what may follow what.
 
-A frame is `codebooks` ids, and the frames of the faster stream that lie in one of the slower make a group; at equal rates a group is one frame of each.
+A frame is `codebooks` ids. The frames of the faster stream that lie in one of the slower make a group; at equal rates a group is one frame of each.
 """
 
 from abc import ABC, abstractmethod
@@ -26,8 +26,9 @@ class Exit:
     most: int = NO_LIMIT
 
 
+@dataclass(frozen=True)
 class Body(ABC):
-    """One way to write frames. It begins after its marker, with the counter at 0, and ends with the counter at 0 or where the counter no longer matters.
+    """One way to write frames. It begins after its marker, with the counter at 0.
 
     Attributes:
         name: in files.
@@ -44,13 +45,13 @@ class Body(ABC):
         return ()
 
     @abstractmethod
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """Return ids.
 
         Args:
             vocabulary: which id means what.
             s: tokens `(frames_s, codebooks)`.
-            p: tokens `(frames_p, codebooks)`, if it carries P.
+            p: tokens `(frames_p, codebooks)`; of a body without P they do not matter.
         """
 
     @abstractmethod
@@ -104,7 +105,7 @@ class Semantic(Body):
     marker: ClassVar[str] = "semantic"
     streams: ClassVar[str] = "s"
 
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """See `Body`."""
         return frame_ids(vocabulary, "s", s)
 
@@ -122,9 +123,8 @@ class Sequential(Body):
     marker: ClassVar[str] = "semantic"
     streams: ClassVar[str] = "sp"
 
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """See `Body`."""
-        assert p is not None
         return np.concatenate([frame_ids(vocabulary, "s", s), [vocabulary.kind("residual").first], frame_ids(vocabulary, "p", p)])
 
     def build(self, grammar: GrammarBuilder, begin: int) -> list[Exit]:
@@ -157,9 +157,8 @@ class Interleaved(Body):
         if self.delay < 0:
             raise ConfigError(f"delay must be 0 or more groups, got {self.delay}; P follows S")
 
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """See `Body`."""
-        assert p is not None
         of_s, of_p = (count * length for count, length in zip(ratio(vocabulary.info), (s.shape[1], p.shape[1]), strict=True))
         if not self.delay and s.size * of_p == p.size * of_s:  # whole groups
             parts = [(s, "s", of_s), (p, "p", of_p)]
@@ -200,7 +199,7 @@ class Runs(Body):
         """See `Body`."""
         return ("run",)
 
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """See `Body`; a run that is longer than the longest that has an id is cut."""
         run, s = vocabulary.kind("run"), s[:, 0]
         starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(s)), bool), s[1:] != s[:-1]]))

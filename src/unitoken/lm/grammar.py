@@ -106,11 +106,20 @@ class Grammar:
         Raises:
             LayoutError: if it may not come here.
         """
+        after = self._after(place, id)
+        if after is None:
+            raise LayoutError(self._refusal(place, id))
+        return after
+
+    def _after(self, place: Place, id: int) -> Place | None:
         number = self.number_of(id)
         for arc in self.arcs[place.state]:
             if arc.kind == number and arc.least <= place.count <= arc.most:
                 return Place(arc.target, max(0, place.count + arc.add))
-        raise LayoutError(f"expected {self.expected(place)}, got {self.vocabulary.describe(id)} (id {id}); parse with strict=False to repair it")
+        return None
+
+    def _refusal(self, place: Place, id: int) -> str:
+        return f"expected {self.expected(place)}, got {self.vocabulary.describe(id)} (id {id}); parse with strict=False to repair it"
 
     def after(self, ids: NDArray[np.int64]) -> Place:
         """Return the place after some ids from the beginning.
@@ -120,10 +129,10 @@ class Grammar:
         """
         place = self.start
         for index, id in enumerate(ids.tolist()):
-            try:
-                place = self.step(place, id)
-            except LayoutError as error:
-                raise LayoutError(f"at index {index}: {error}") from None
+            after = self._after(place, id)
+            if after is None:
+                raise LayoutError(f"at index {index}: {self._refusal(place, id)}")
+            place = after
         return place
 
     def number_of(self, id: int) -> int:
@@ -157,9 +166,7 @@ class Grammar:
         """
         return {
             "kinds": [[kind.name, kind.first, kind.size] for kind in self.vocabulary.kinds],
-            "arcs": [
-                [[arc.kind, arc.target, arc.add, arc.least, None if arc.most == NO_LIMIT else arc.most] for arc in arcs] for arcs in self.arcs
-            ],
+            "arcs": [[[arc.kind, arc.target, arc.add, arc.least, None if arc.most == NO_LIMIT else arc.most] for arc in arcs] for arcs in self.arcs],
             "start": self.start.state,
             "end": self.end.state,
         }

@@ -1,7 +1,6 @@
 """A layout: the sequence of ids that a bundle of tokens is, and the bundle that a sequence is."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from ..errors import ConfigError, LayoutError
 from ..token_info import TokenizerInfo
 from ..tokens import TokenBundle
 from .bodies import Body, Ids, Interleaved, Runs, Semantic, Sequential, books, frame_ids, ratio
-from .grammar import NO_LIMIT, Grammar, GrammarBuilder, Place
+from .grammar import Place
 from .pieces import Pieces
-from .repair import Report, mend
+from .repair import mend
+from .report import Report
+from .rules import TextOrder, grammar_of
+from .timing import times
 from .vocabulary import Vocabulary, as_ids, load_json, save_json
 
-TextOrder = Literal["none", "before", "after"]
 _BODIES: dict[str, type[Body]] = {body.name: body for body in (Semantic, Sequential, Interleaved, Runs, Pieces)}
 _FORMAT = 1
 
@@ -70,7 +71,7 @@ class Layout:
             vocabulary.number(name)
         if text != "none" and body.streams == "sp" and ratio(vocabulary.info) != (1, 1):
             raise ConfigError("text lies between frames of equal rates of S and P only; take a layout of S alone, or one without text")
-        self.grammar = _grammar(vocabulary, body, text)
+        self.grammar = grammar_of(vocabulary, body, text)
 
     @property
     def info(self) -> TokenizerInfo:
@@ -123,14 +124,14 @@ class Layout:
         parts, start = [opening], 0
         for span in spans:
             stop = start + span.frames
-            body = self.body.write(self.vocabulary, s[start:stop], None if p is None else p[start:stop])
+            body = self.body.write(self.vocabulary, s[start:stop], p[start:stop])
             voiced = np.concatenate([self._marker(self.body.marker), body])
             parts += [self._text(span.text), voiced] if self.text == "before" else [voiced, self._text(span.text)]
             start = stop
         return np.concatenate([*parts, self._marker("eos")])
 
-    def _frames(self, bundle: TokenBundle) -> tuple[Ids, Ids | None]:
-        """Return tokens `(frames, codebooks)` of S and, if they are carried, of P."""
+    def _frames(self, bundle: TokenBundle) -> tuple[Ids, Ids]:
+        """Return tokens `(frames, codebooks)` of S and of P; without P if that is not carried."""
         if bundle.info != self.info:
             ours, theirs = self.info, bundle.info
             raise LayoutError(
@@ -139,7 +140,7 @@ class Layout:
             )
         s = bundle.s.numpy().reshape(len(bundle.s), self.info.s.num_codebooks)
         if "p" not in self.body.streams:
-            return s, None
+            return s, np.zeros((0, self.info.p.num_codebooks), np.int64)
         if bundle.p is None:
             raise LayoutError(f"the layout {self.body} carries P, the bundle has none; encode it, or take a layout of S alone")
         return s, bundle.p.numpy().reshape(len(bundle.p), self.info.p.num_codebooks)
@@ -154,7 +155,7 @@ class Layout:
 
     def _text(self, text: Sequence[int]) -> Ids:
         kind, ids = self.vocabulary.kind("text"), as_ids(text)
-        if ids.size and not (0 <= ids.min() and ids.max() < kind.size):
+        if ids.size and not (ids.min() >= 0 and ids.max() < kind.size):
             raise LayoutError(f"text must be ids from 0 to {kind.size - 1}, got {ids.min()} to {ids.max()}; is it another text tokenizer's?")
         return np.concatenate([self._marker("transcript"), ids + kind.first])
 
@@ -209,7 +210,9 @@ class Layout:
     def _check(self, ids: Ids) -> None:
         place = self.grammar.after(ids)
         if place.state != self.grammar.end.state:
-            raise LayoutError(f"the sequence ends after {len(ids)} ids where {self.grammar.expected(place)} should follow; strict=False reads what is there")
+            raise LayoutError(
+                f"the sequence ends after {len(ids)} ids where {self.grammar.expected(place)} should follow; strict=False reads what is there"
+            )
 
     def _read(self, ids: Ids, num_samples: int | None) -> TokenBundle:
         self._check(ids)
@@ -247,7 +250,7 @@ class Layout:
         Args:
             ids: a sequence, or the beginning of one.
         """
-        starts, _ = self._times(as_ids(ids))
+        starts, _ = times(self.vocabulary, self.body, as_ids(ids))
         return starts
 
     def index_at(self, ids: Any, seconds: float) -> int:
@@ -257,25 +260,11 @@ class Layout:
             LayoutError: if no frame of the sequence does.
         """
         ids = as_ids(ids)
-        starts, ends = self._times(ids)
+        starts, ends = times(self.vocabulary, self.body, ids)
         found = np.flatnonzero((starts <= seconds) & (seconds < ends))
         if not len(found):
             raise LayoutError(f"no frame is at {seconds} s; those of the sequence end at {np.nanmax(ends, initial=0.0):.3f} s")
         return int(found[0])
-
-    def _times(self, ids: Ids) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return when what each id says of S or P begins and ends, NaN for others."""
-        numbers = self.vocabulary.numbers_of(ids)
-        tokens = ids - self.vocabulary.firsts[numbers]
-        of_p = np.isin(numbers, [self.vocabulary.number(book) for book in books(self.vocabulary, "p")]).astype(np.int64)
-        starts, ends = (np.full(len(ids), np.nan) for _ in range(2))
-        for lengths, stream in ((self.body.lengths(self.vocabulary, numbers, tokens), self.info.s), (of_p, self.info.p)):
-            stop = np.cumsum(lengths)
-            frame = stream.hop / self.info.sample_rate
-            said = lengths > 0
-            starts[said] = ((stop - lengths) // stream.num_codebooks * frame)[said]
-            ends[said] = (-(-stop // stream.num_codebooks) * frame)[said]
-        return starts, ends
 
     def loss_mask(self, ids: Any, *, g: bool = False, text: bool = False) -> NDArray[np.bool_]:
         """Return which ids a model should learn to write, bool `(ids,)`: those of frames, the markers between them, and EOS.
@@ -310,33 +299,3 @@ class Layout:
             return cls(Vocabulary.from_json(data["vocabulary"]), _BODIES[body.pop("name")](**body), text=data["text"])
         except (KeyError, TypeError) as error:
             raise ConfigError(f"{path} is no layout: {error}; write it again with save") from error
-
-
-@functools.lru_cache(32)
-def _grammar(vocabulary: Vocabulary, body: Body, text: TextOrder) -> Grammar:
-    """Return the grammar of a layout; equal layouts share it."""
-    builder = GrammarBuilder(vocabulary)
-    start, opened, voiced, begin, words, end = builder.states(6)
-    builder.arc(start, "bos", opened)
-    builder.chain(opened, ["global", *books(vocabulary, "g")], voiced)
-    exits = body.build(builder, begin)
-
-    def leave(kind: str, target: int) -> None:
-        for exit in exits:
-            builder.arc(exit.state, kind, target, most=exit.most, add=0 if exit.most == NO_LIMIT else -NO_LIMIT)
-
-    for state in (opened, voiced):
-        builder.arc(state, "transcript" if text == "before" else body.marker, words if text == "before" else begin)
-        if text != "none":
-            builder.arc(state, "eos", end)
-    if text != "none":
-        builder.arc(words, "text", words)
-        builder.arc(words, body.marker, begin)
-        leave("transcript", words)
-    if text == "after":
-        builder.arc(words, "eos", end)
-    else:
-        leave("eos", end)
-    builder.arc(end, "pad", end)
-    return Grammar(vocabulary, builder.arcs, start, end)
-

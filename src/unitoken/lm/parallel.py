@@ -34,7 +34,7 @@ class Step:
 class Parallel:
     """Frames as columns of ids, each row later than the first by its delay (arXiv 2306.05284): `BOS [G] frames EOS`.
 
-    G's tokens come one a step in the first row, after a step of its marker; the other rows have `PAD` there, and wherever a delay leaves a row nothing.
+    G's tokens come one a step in the first row, after a step of its marker. The other rows have `PAD` there, and where a delay leaves them nothing.
     The first row, which has no delay, says that the frames end by `PAD`, or by `EOS` if no row has a delay. Rates of S and P must be equal.
 
     Args:
@@ -50,7 +50,9 @@ class Parallel:
         if streams not in ("s", "sp"):
             raise ConfigError(f"streams must be s or sp, got {streams!r}")
         if streams == "sp" and ratio(vocabulary.info) != (1, 1):
-            raise ConfigError(f"parallel rows need equal rates of S and P, got hops of {vocabulary.info.s.hop} and {vocabulary.info.p.hop}; take Interleaved")
+            raise ConfigError(
+                f"parallel rows need equal rates of S and P, got hops of {vocabulary.info.s.hop} and {vocabulary.info.p.hop}; take Interleaved"
+            )
         self.vocabulary, self.streams = vocabulary, streams
         self.rows = tuple(name for stream in streams for name in books(vocabulary, stream))
         self.delays = (0,) * len(self.rows) if delays is None else tuple(delays)
@@ -91,7 +93,9 @@ class Parallel:
             LayoutError: if the bundle is another tokenizer's, or has no P and it is carried.
         """
         if bundle.info != self.info:
-            raise LayoutError(f"the bundle is of {bundle.info.name}, the vocabulary of {self.info.name}; build a vocabulary from that tokenizer's info")
+            raise LayoutError(
+                f"the bundle is of {bundle.info.name}, the vocabulary of {self.info.name}; build a vocabulary from that tokenizer's info"
+            )
         if "p" in self.streams and bundle.p is None:
             raise LayoutError("the layout carries P, the bundle has none; encode it, or take streams='s'")
         tokens = [bundle.s.numpy().reshape(len(bundle.s), self.info.s.num_codebooks)]
@@ -116,10 +120,7 @@ class Parallel:
             raise LayoutError(f"ids must be integers of the shape ({len(self.rows)}, steps), got {ids.dtype} {ids.shape}")
         step = Step("start")
         for index, column in enumerate(ids.T.tolist()):
-            try:
-                step = self.step(step, column)
-            except LayoutError as error:
-                raise LayoutError(f"at step {index}: {error}") from None
+            step = self._step(step, column, f"at step {index}: ")
         if step.part != "end":
             raise LayoutError(f"the sequence ends after {ids.shape[1]} steps, without a step of EOS")
         begin = 2 + self.info.num_g if ids[0, 1] == self.vocabulary.kind("global").first else 1
@@ -142,12 +143,15 @@ class Parallel:
         Raises:
             LayoutError: if it may not come here.
         """
+        return self._step(step, column, "")
+
+    def _step(self, step: Step, column: Sequence[int], where: str) -> Step:
         numbers = self.vocabulary.numbers_of(np.asarray(column, np.int64)).tolist()
         names = [self.vocabulary.kinds[number].name if number >= 0 else "" for number in numbers]
         for row, (id, name) in enumerate(zip(column, names, strict=True)):
             kinds = self._kinds(step, row, names[0])
             if name not in kinds:
-                raise LayoutError(f"row {row} ({self.rows[row]}): expected {' or '.join(kinds)}, got {self.vocabulary.describe(id)} (id {id})")
+                raise LayoutError(f"{where}row {row} ({self.rows[row]}): expected {' or '.join(kinds)}, got {self.vocabulary.describe(id)} (id {id})")
         return self._after(step, names[0])
 
     def _after(self, step: Step, first: str) -> Step:

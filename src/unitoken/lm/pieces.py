@@ -104,7 +104,7 @@ class Pieces(Body):
         """See `Body`."""
         return ("piece",)
 
-    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids | None) -> Ids:
+    def write(self, vocabulary: Vocabulary, s: Ids, p: Ids) -> Ids:
         """See `Body`."""
         size = _size(vocabulary)
         numbers = np.array(_encoder(vocabulary).encode(_characters(s[:, 0].tolist())).ids, np.int64)

@@ -74,4 +74,4 @@ class Reader:
             return self._nothing
         cut = {stream: slice(self._given * size, None if rest else ready * size) for stream, size in self._group.items()}
         self._given = ready
-        return self._layout.bundle_of(self.g, *(self._tokens[stream][cut[stream]] for stream in "sp"))
+        return self._layout.bundle_of(self.g, self._tokens["s"][cut["s"]], self._tokens["p"][cut["p"]])

@@ -4,59 +4,20 @@ Every codebook has its own ids, so each id says by itself which part of a frame 
 brought back into step wherever one of P follows one of S; a frame that lacks something is left out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bodies import Body, Interleaved, Runs, Semantic, Sequential, ratio
 from .pieces import Pieces
+from .report import Report
 from .vocabulary import SPECIALS, Vocabulary
 
 Ids = NDArray[np.int64]
 Frame = tuple[int, ...]
 Group = list[Frame] | None  # frames of one stream, or None where some are missing
-
-
-@dataclass(frozen=True)
-class Repair:
-    """One thing that was not as it should be.
-
-    Attributes:
-        index: of the id in the sequence; the sequence's length for what is missing at its end.
-        what: what was found, and what was done.
-    """
-
-    index: int
-    what: str
-
-
-@dataclass
-class Report:
-    """What a tolerant reading found.
-
-    For each id that was added, taken away or changed, so many frames are lost at most, counted as what is no longer among the frames read, in order:
-    1 of S in one codebook, 2 in several; a run, or a piece, in these layouts; interleaved, `2 * (1 + delay)` groups, the frames of one frame of the
-    slower stream. `Sequential` loses 2 groups of each stream, and from an id that is missing or too many on S and P are apart by a frame.
-
-    Attributes:
-        repairs: in the order of the sequence.
-    """
-
-    repairs: list[Repair] = field(default_factory=list[Repair])
-
-    @property
-    def clean(self) -> bool:
-        """Whether there was nothing to repair."""
-        return not self.repairs
-
-    def add(self, index: int, what: str) -> None:
-        """Write one down."""
-        self.repairs.append(Repair(int(index), what))
-
-    def __str__(self) -> str:
-        return "; ".join(f"at index {repair.index}: {repair.what}" for repair in self.repairs) or "nothing to repair"
 
 
 @dataclass(frozen=True)
@@ -98,13 +59,17 @@ def mend(vocabulary: Vocabulary, body: Body, ids: Ids, *, text: bool) -> Mended:
         s += more[0]
         p += more[1]
     report.repairs.sort(key=lambda repair: repair.index)
-    return Mended(g, *(np.array([token for frame in frames for token in frame], np.int64) for frames in (s, p)), report)
+    return Mended(g, _in_one_row(s), _in_one_row(p), report)
+
+
+def _in_one_row(frames: list[Frame]) -> Ids:
+    return np.array([token for frame in frames for token in frame], np.int64)
 
 
 def _voice(vocabulary: Vocabulary, ids: Ids, numbers: Ids, report: Report) -> Ids | None:
     """Return G, the first token of each codebook, if none is missing."""
     found: dict[int, int] = {}
-    for index in np.flatnonzero(np.isin(numbers, [number for number, kind in enumerate(vocabulary.kinds) if kind.stream == "g"])):
+    for index in np.flatnonzero(np.isin(numbers, [number for number, kind in enumerate(vocabulary.kinds) if kind.stream == "g"])).tolist():
         kind = vocabulary.kinds[numbers[index]]
         if kind.codebook in found:
             report.add(index, f"a second token of {kind.name} left out")
@@ -201,7 +166,9 @@ def _sequential(vocabulary: Vocabulary, body: Body, items: list[_Item], report: 
     wrong_after = np.cumsum([0, *(item.stream == "s" for item in items[::-1])])[::-1]
     cut = int(np.argmin(wrong_before + wrong_after))
     groups: list[list[Group]] = []
-    for stream, part, own, per_group in zip("sp", (items[:cut], items[cut:]), (vocabulary.info.s, vocabulary.info.p), ratio(vocabulary.info), strict=True):
+    for stream, part, own, per_group in zip(
+        "sp", (items[:cut], items[cut:]), (vocabulary.info.s, vocabulary.info.p), ratio(vocabulary.info), strict=True
+    ):
         frames: list[Frame | None] = []
         run: list[_Item] = []
         for item in [*part, None]:
@@ -225,7 +192,7 @@ def _whole(frames: Sequence[Frame | None]) -> Group:
 
 def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     """Bring S and P into step where one of P follows one of S: there their numbers differ by the delay."""
-    assert isinstance(body, Interleaved)
+    delay = body.delay if isinstance(body, Interleaved) else 0
     parts = _parts(vocabulary, [item for item in items if item.stream != "?"], report)
     s: list[Group] = []
     p: list[Group] = []
@@ -239,9 +206,9 @@ def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report:
             if left and not after_s:
                 s.append(None)  # one of S is missing between two of P; when none is left this is the end
             if left or after_s:
-                p += [None] * (len(s) - 1 - len(p) - body.delay)
+                p += [None] * (len(s) - 1 - len(p) - delay)
             if left:
-                s += [None] * (len(p) + body.delay - len(s) + 1)
+                s += [None] * (len(p) + delay - len(s) + 1)
             p.append(group)
         after_s = stream == "s"
     return _pairs(vocabulary, s, p, report, items)
@@ -303,4 +270,5 @@ def _pieces(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Repo
     return [(token,) for item in items for token in body.spread(vocabulary, item.kind, item.token, 0)], []
 
 
-_READ = {Semantic: _semantic, Sequential: _sequential, Interleaved: _interleaved, Runs: _runs, Pieces: _pieces}
+_Read = Callable[[Vocabulary, Body, list[_Item], Report], tuple[list[Frame], list[Frame]]]
+_READ: dict[type[Body], _Read] = {Semantic: _semantic, Sequential: _sequential, Interleaved: _interleaved, Runs: _runs, Pieces: _pieces}

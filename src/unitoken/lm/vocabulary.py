@@ -49,7 +49,7 @@ class Kind:
 class Vocabulary:
     """Which id means what. Ids are sums: a range's first id and a token; nothing is looked up by name.
 
-    In this order: text (unless it comes last), the specials `PAD, BOS, EOS` and the markers of the parts of a sequence, each codebook of G, of S, of P,
+    In this order: text (unless it comes last), the specials `PAD, BOS, EOS` and the markers of the parts of a sequence, each codebook of G, S and P,
     the lengths of runs, the pieces that are no single tokens. Two vocabularies that are equal mean the same by every id.
 
     >>> from unitoken import Tokenizer
@@ -136,7 +136,9 @@ class Vocabulary:
     def number(self, name: str) -> int:
         """Return which of `kinds` has a name; see `kind`."""
         if name not in self._numbers:
-            raise ConfigError(f"the vocabulary has no ids of kind {name!r} (it has: {', '.join(self._numbers)}); build it with {_NEEDS.get(name, 'them')}")
+            raise ConfigError(
+                f"the vocabulary has no ids of kind {name!r} (it has: {', '.join(self._numbers)}); build it with {_NEEDS.get(name, 'them')}"
+            )
         return self._numbers[name]
 
     @property
@@ -185,7 +187,7 @@ class Vocabulary:
             ConfigError: if it is of another format, or a value is missing or wrong.
         """
         if not isinstance(data, dict) or data.get("format") != _FORMAT:
-            raise ConfigError(f"expected a vocabulary of format {_FORMAT}, got {str(data):.80}; write it again with save")
+            raise ConfigError(f"expected a vocabulary of format {_FORMAT}, got {data!s:.80}; write it again with save")
         try:
             return build(cls, {key: value for key, value in data.items() if key != "format"}, "vocabulary")
         except (TypeError, TokenError) as error:  # a field without a default is missing, or one is none of a tokenizer's
