@@ -19,5 +19,36 @@ from .plan import Plan, Row
 from .reader import Corpus, Utterance
 from .reader import Corpus as open
 from .run import Progress, encode_corpus
+from .sequences import Sequences, ids_of_rows
 
-__all__ = ["Corpus", "Plan", "Progress", "Row", "Settings", "Utterance", "begin", "encode_corpus", "finish", "make_plan", "make_shard", "open"]
+__all__ = [
+    "Corpus",
+    "Plan",
+    "Progress",
+    "Row",
+    "Sequences",
+    "Settings",
+    "Utterance",
+    "begin",
+    "encode_corpus",
+    "finish",
+    "ids_of_rows",
+    "make_plan",
+    "make_shard",
+    "open",
+]
+    "Corpus",
+    "Plan",
+    "Progress",
+    "Row",
+    "Sequences",
+    "Settings",
+    "Utterance",
+    "begin",
+    "encode_corpus",
+    "finish",
+    "ids_of_rows",
+    "make_plan",
+    "make_shard",
+    "open",
+]

@@ -7,6 +7,7 @@
 ('gsp', 24586)
 """
 
+from .batches import block_mask, collate, pack
 from .bodies import Body, Interleaved, Runs, Semantic, Sequential
 from .constraint import Constraint
 from .grammar import Grammar, Place
@@ -16,6 +17,7 @@ from .parallel import Parallel, Step
 from .pieces import Pieces, train_pieces
 from .reader import Reader
 from .report import Repair, Report
+from .speaking import ids_before_sound, speak
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -37,6 +39,11 @@ __all__ = [
     "Step",
     "Vocabulary",
     "add_strings",
+    "block_mask",
+    "collate",
+    "ids_before_sound",
+    "pack",
     "resize_embeddings",
+    "speak",
     "train_pieces",
 ]
