@@ -37,18 +37,3 @@ __all__ = [
     "make_shard",
     "open",
 ]
-    "Corpus",
-    "Plan",
-    "Progress",
-    "Row",
-    "Sequences",
-    "Settings",
-    "Utterance",
-    "begin",
-    "encode_corpus",
-    "finish",
-    "ids_of_rows",
-    "make_plan",
-    "make_shard",
-    "open",
-]
