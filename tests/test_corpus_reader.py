@@ -121,3 +121,12 @@ def test_what_is_no_corpus_is_refused(tmp_path):
 def test_a_column_that_is_not_there_is_named(place):
     with pytest.raises(CorpusError, match="no column 'accent', its columns are"):
         corpus.open(place).column("accent")
+
+
+def test_some_utterances_can_be_selected(place):
+    tokens = corpus.open(place)
+    chosen = tokens[2:].select([3, 0, 8])
+    assert chosen.ids == ["u5", "u2", "u10"]
+    for number in (-1, 9):
+        with pytest.raises(CorpusError, match=f"utterances 0 to 8, not {number}"):
+            tokens[2:].select([number])

@@ -53,7 +53,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 
 def test_there_are_few_and_each_is_short():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     assert {path.name: lines for path in EXAMPLES if (lines := len(path.read_text().splitlines())) > 40} == {}
 
 
@@ -95,11 +95,22 @@ def test_voice_swap(run, model, clips):
 
 def test_language_model_ids(run, model, clips):
     lines = run("examples/language_model_ids.py", clips[0], "--model", model)
-    assert lines[0] == "vocabulary of 163: specials 0-2, G 3-34, S 35-98, P 99-162"
-    bundle = Tokenizer.from_pretrained(model).encode(clips[0])
-    g, s, p = bundle.g.tolist(), bundle.s.tolist(), bundle.p.tolist()
-    assert lines[1] == f"54 ids for 1.00 s: {[1, 3 + g[0], 19 + g[1], 35 + s[0], 99 + p[0], 35 + s[1]]} ..."
-    assert lines[2:] == ["the same tokens again: True; decoded: 1.00 s"]
+    g = Tokenizer.from_pretrained(model).encode(clips[0]).g.tolist()
+    assert lines == [
+        f"56 of 170 ids for 1.00 s: bos, global, g0 {g[0]}, g1 {g[1]} ...",
+        "the same tokens again: True",
+        "24 of 25 frames read; at index 30: eos does not belong here and is left out; at index 55: 1 frame without S or P left out",
+        "after 40 ids, 17 frames: ids from p0 0 to p0 63 may follow",
+    ]
+
+
+def test_text_model(run, model, clips):
+    torch.manual_seed(0)
+    (line,) = run("examples/text_model.py", clips[0], "--model", model)
+    loss, frames, right = re.fullmatch(r"loss (.*); (.*) frames written, (.*)% as learnt: spoken.wav", line).groups()
+    assert float(loss) < 1
+    assert (int(frames), int(right)) == (25, 100)
+    assert len(load_audio("spoken.wav")[0]) == 25 * Tokenizer.from_pretrained(model).hop
 
 
 def test_tokens_file(run, model, clips):

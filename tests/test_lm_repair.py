@@ -138,7 +138,7 @@ def test_the_report_says_what_was_done_and_where():
 
     bundle, read, repairs = report_of(lm.Interleaved(), lambda ids, v: ids.pop(8))  # S of frame 1
     assert read == TokenBundle.concat([bundle[:1], bundle[2:]])
-    assert repairs == [(13, "1 frames that lack S or P are left out")]
+    assert repairs == [(13, "1 frame without S or P left out")]
 
     bundle, read, repairs = report_of(lm.Runs(), lambda ids, v: ids.pop(7))
     assert repairs == [(6, "a token without a length is taken for one frame")]

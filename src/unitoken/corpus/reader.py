@@ -146,6 +146,16 @@ class Corpus(Sequence[Utterance]):
             raise CorpusError(f"part {index} of {count} is none of 0 to {count - 1}")
         return self._with(self._chosen[index::count])
 
+    def select(self, numbers: Sequence[int]) -> "Corpus":
+        """Return some utterances, by their numbers here, in that order.
+
+        Raises:
+            CorpusError: if there is no such number.
+        """
+        if wrong := [number for number in numbers if not 0 <= number < len(self)]:
+            raise CorpusError(f"the corpus has utterances 0 to {len(self) - 1}, not {wrong[0]}")
+        return self._with([self._chosen[number] for number in numbers])
+
     def shuffled(self, seed: int) -> "Corpus":
         """Return the utterances in an order that the seed decides: shards in any order, and within each its rows."""
         groups = dict[int, list[int]]()

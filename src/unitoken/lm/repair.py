@@ -243,7 +243,7 @@ def _pairs(vocabulary: Vocabulary, s: list[Group], p: list[Group], report: Repor
         else:
             lost += 1
     if lost:
-        report.add(items[-1].index + 1, f"{lost} frames that lack S or P are left out")
+        report.add(items[-1].index + 1, f"{lost} frame{'s' * (lost > 1)} without S or P left out")
     return frames_s, frames_p
 
 
