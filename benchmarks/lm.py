@@ -63,7 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=1500, help="frames of S and of P in a sequence")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # noqa: TID251 - a benchmark must say how many threads it used
     torch.manual_seed(0)
     info = Tokenizer.from_pretrained().info
     vocabulary = lm.Vocabulary(info, longest_run=16, text_size=32000)

@@ -68,8 +68,8 @@ TOGETHER = 1, 3
 
 
 def at_once(together, core=windows.CORE, quantum=windows.QUANTUM):
-    """Compute so many windows at once, of some size."""
-    return mock.patch.multiple(windows, batch_size=lambda device: together, CORE=core, QUANTUM=quantum)
+    """Compute so many windows at once, of some size; on a CPU none but clips of one block as a whole."""
+    return mock.patch.multiple(windows, batch_size=lambda device: together, CORE=core, WHOLE=core, QUANTUM=quantum)
 
 
 def clip(samples, seed=0):

@@ -84,7 +84,7 @@ def train(model, layout, learnt, run, minutes):
     if (run / "state.json").exists():
         state = json.loads((run / "state.json").read_text())
         model.load_state_dict(load_file(run / "model.safetensors"), strict=False)  # without the output's share of the embeddings
-        optimizer.load_state_dict(torch.load(run / "optimizer.pt", weights_only=True))
+        optimizer.load_state_dict(torch.load(run / "optimizer.pt", weights_only=True))  # noqa: TID251 - of this run
         data.load_state_dict(state["data"])
     model.train()
     begun, saved, before = time.monotonic(), time.monotonic(), state["seconds"]
@@ -196,9 +196,8 @@ def speak(model, layout, tok, held, run, number):
         reader = lm.Reader(layout)
         frames = sum(len(reader.push(id)) for id in written)  # each id is one that may come there, or this raises
         save_audio(run / f"{index}.wav", lm.speak(tok, layout, written), tok.sample_rate)
-        print(
-            f"{run / f'{index}.wav'}: {PROMPT / 25:.0f} s of {row.id} and {(frames - PROMPT) / 25:.1f} s more, {'ended' if reader.finished else 'cut off'}"
-        )
+        end = "ended" if reader.finished else "cut off"
+        print(f"{run / f'{index}.wav'}: {PROMPT / 25:.0f} s of {row.id} and {(frames - PROMPT) / 25:.1f} s more, {end}")
 
 
 def main():

@@ -74,8 +74,8 @@ class ClipEncoder(Settler):
         return reader.statistics
 
     def _in_rows_and_blocks(self, clips: Sequence[Clip], latents: bool) -> list[Encoded]:
-        """Encode clips of one block in rows that they share, longer ones block by block."""
-        done, held, frames = dict[int, Encoded](), dict[int, Tensor](), 0
+        """Encode clips of one row at most in rows that they share, longer ones block by block."""
+        done, held, frames, most = dict[int, Encoded](), dict[int, Tensor](), 0, windows.WHOLE // windows.CORE
 
         def encode_held() -> None:
             waiting = list(held)
@@ -86,9 +86,10 @@ class ClipEncoder(Settler):
 
         for number, clip in enumerate(clips):
             pieces = iter(_blocks(clip, self.codec.config.hop))
-            begin = list(islice(pieces, 2))
-            if len(begin) == 1 and 0 < len(begin[0]) <= windows.CORE * self.codec.config.hop:
-                held[number], frames = begin[0], frames + frames_for(len(begin[0]), self.codec.config.hop)
+            begin = list(islice(pieces, most + 1))
+            if len(begin) <= most and 0 < sum(map(len, begin)) <= windows.WHOLE * self.codec.config.hop:
+                held[number] = torch.cat(begin)
+                frames += frames_for(len(held[number]), self.codec.config.hop)
             else:
                 done[number] = self._block_by_block(chain(begin, pieces), latents)
             if frames >= HELD:

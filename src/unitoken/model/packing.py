@@ -13,9 +13,9 @@ from .encoded import Encoded
 from .reading import computed_again
 from .settling import Settler, Span
 from .stage import Held
-from .windows import CORE, few
+from .windows import WHOLE, few
 
-ROW = 4 * CORE
+ROW = WHOLE
 """Frames of the codec's hop in a row, about."""
 HELD = 8 * ROW
 """Frames that are collected before they are encoded; the more there are, the fuller are the rows."""
@@ -25,7 +25,7 @@ def rows_of(counts: Sequence[int], apart: int) -> Iterator[list[int]]:
     """Yield the numbers of clips that share a row: in their order, in as few rows as there must be, about as much in each.
 
     Args:
-        counts: frames of each clip, `CORE` at most.
+        counts: frames of each clip, `ROW` at most.
         apart: frames between two of them.
     """
     rows = max(1, -(-sum(count + apart for count in counts) // ROW))

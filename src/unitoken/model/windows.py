@@ -1,8 +1,8 @@
 """How clips become pieces of bounded length.
 
-On a CPU a clip is computed block by block, each going on from the one before, and short clips share a row (`packing`). On a GPU many windows run at
-once, each by itself with the model's context on both sides, in batches of one shape. What a frame's value is depends on the clip and the frame's
-number, never on how it was cut.
+On a CPU clips of up to 40 s share rows (`packing`), and longer ones are computed block by block, each going on from the one before. On a GPU many
+windows run at once, each by itself with the model's context on both sides, in batches of one shape. What a frame's value is depends on the clip and
+the frame's number, never on how it was cut.
 """
 
 from collections import defaultdict
@@ -15,6 +15,12 @@ from ..units import frames_for
 
 CORE = 250
 """Frames of the codec's hop in a block or a window: 10 s at 25 Hz."""
+WHOLE = 4 * CORE
+"""Frames of a clip that is computed as a whole on a CPU, at most.
+
+The ends of clips that go on from a block have another number of frames in nearly every layer, some 800 shapes, and for each oneDNN and torch keep
+almost half a MB.
+"""
 QUANTUM = 50
 """The last window of a clip has a multiple of so many frames; divides `CORE`."""
 
