@@ -75,16 +75,22 @@ def test_parts_are_all_of_it_and_share_nothing(place):
         tokens.part(3, 3)
 
 
-def test_a_shuffled_corpus_has_every_utterance_once_and_reads_shard_by_shard(place):
+@pytest.mark.parametrize(("together", "visits"), [(1, 3), (2, 0), (8, 0)])
+def test_a_shuffled_corpus_has_every_utterance_once_and_mixes_some_shards(place, together, visits):
     tokens = corpus.open(place)
-    orders = [tokens.shuffled(seed).ids for seed in range(4)]
-    assert orders[1] == tokens.shuffled(1).ids
+    orders = [tokens.shuffled(seed, together).ids for seed in range(4)]
+    assert orders[1] == tokens.shuffled(1, together).ids
     assert len({tuple(order) for order in orders}) == 4
     for order in orders:
         assert sorted(order) == sorted(tokens.ids)
-        shards = [int(id_[1:]) // 4 for id_ in order]
-        assert len([1 for one, other in itertools.pairwise(shards) if one != other]) == 2
+        shards = [int(id_[1:]) // 4 for id_ in order]  # of 4, 4 and 3 rows
+        runs = [shard for shard, _ in itertools.groupby(shards)]
+        assert len(runs) == visits or (not visits and len(runs) > 3)
+        if together == 2:  # the third comes alone, last
+            assert len(set(shards) - set(shards[: -shards.count(shards[-1])])) == 1
     assert tokens[4:].shuffled(2)[0].bundle is not None
+    with pytest.raises(CorpusError, match="together must be 1 shard or more, got 0"):
+        tokens.shuffled(1, 0)
 
 
 def test_crops_are_pieces_of_what_is_long_enough(place):

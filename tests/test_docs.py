@@ -77,7 +77,7 @@ def test_readme_python_runs_as_written(folder):
     tok, a, b = names["tok"], names["a"], names["b"]
     assert TokenBundle.load_many("two.utok") == [a, b] == tok.encode(["a.wav", "b.wav"])
     assert torch.equal(names["converted"], tok.decode(a.replace(g=b.g)))
-    assert len(names["start"]) == 25
+    assert names["layout"].vocabulary.info == tok.info
     assert names["embeddings"].shape == (1, 64, 16)
     assert names["frames"].shape == (38, 16)
 
@@ -210,6 +210,26 @@ def test_the_page_on_streams_runs_and_states_the_delays(folder):
     ahead, lag = codec.receptive_field.future, codec.decoder.lag * codec.config.decoder.hop + 2 * codec.config.decoder.stft_hop
     assert f"| `enc.lookahead_samples` | {ahead} ({round(ahead / 16)} ms) |" in STREAMS
     assert f"| `dec.lag_samples` | {lag} ({round(lag / 16)} ms) |" in STREAMS
+
+
+def test_the_page_on_language_models_runs_and_states_the_delay(folder):
+    page = (ROOT / "docs" / "language-models.md").read_text(encoding="utf-8")
+    corpus.encode_corpus("tokens", corpus.make_plan(["recordings"]))
+    names = {}
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for block in blocks(page, "python"):
+            exec(compile(block, "language models", "exec"), names)  # noqa: S102 - the documents are ours
+    report, delay = printed.getvalue().splitlines()
+    assert report.startswith("at index 30: eos does not belong here and is left out")
+    assert int(delay.split()[0]) == names["lm"].ids_before_sound(names["tok"], names["layout"]) - 3
+    assert [len(frame) for frame in names["frames"]].count(1) == len(names["bundle"])
+    (batch,) = names["loader"]
+    assert len(batch["input_ids"]) == len(names["tokens"]) == 1
+    with torch.device("meta"):
+        codec = Codec(preset("small"))
+    lag = codec.decoder.lag * codec.config.decoder.hop + 2 * codec.config.decoder.stft_hop
+    assert f"comes after {1 + 2 * (lag // codec.config.hop + 1)} ids, G given" in page
 
 
 def test_the_exactness_note_runs():

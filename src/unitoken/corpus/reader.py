@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import itertools
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,17 +157,30 @@ class Corpus(Sequence[Utterance]):
             raise CorpusError(f"the corpus has utterances 0 to {len(self) - 1}, not {wrong[0]}")
         return self._with([self._chosen[number] for number in numbers])
 
-    def shuffled(self, seed: int) -> "Corpus":
-        """Return the utterances in an order that the seed decides: shards in any order, and within each its rows."""
+    def shuffled(self, seed: int, together: int = _HELD) -> "Corpus":
+        """Return the utterances in an order that the seed decides: shards in any order, the rows of so many of them mixed.
+
+        Args:
+            seed: of the order.
+            together: shards; neighbours in a manifest are often of one speaker, so one is few. Up to 8 are held, so that each shard is read once.
+
+        Raises:
+            CorpusError: if `together` is below 1.
+        """
+        if together < 1:
+            raise CorpusError(f"together must be 1 shard or more, got {together}")
         groups = dict[int, list[int]]()
         for number in self._chosen:
             groups.setdefault(self._files.shard_of(number), []).append(number)
         rng = random.Random(seed)  # noqa: S311, an order is no secret
-        order = list(groups.values())
-        rng.shuffle(order)
-        for group in order:
-            rng.shuffle(group)
-        return self._with([number for group in order for number in group])
+        shards = list(groups.values())
+        rng.shuffle(shards)
+        order: list[int] = []
+        for start in range(0, len(shards), together):
+            mixed = list(itertools.chain(*shards[start : start + together]))
+            rng.shuffle(mixed)
+            order += mixed
+        return self._with(order)
 
     def crops(self, frames: int, seed: int) -> Iterator[TokenBundle]:
         """Yield one random piece of so many coarse frames of each utterance that has as many, in order: for training."""
