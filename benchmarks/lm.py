@@ -1,6 +1,6 @@
 """Print what the language-model side costs: tokens to ids and back, reading id by id, and which ids may come next, as a Markdown table.
 
-usage: python benchmarks/lm.py [--frames 1500]
+usage: python benchmarks/lm.py [--frames 1500] [--threads 1]
 """
 
 import argparse
@@ -62,14 +62,15 @@ def main():
     """Measure all layouts with random tokens of the packaged model's sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=1500, help="frames of S and of P in a sequence")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(1)  # noqa: TID251 - a benchmark must say how many threads it used
+    torch.set_num_threads(args.threads)  # noqa: TID251 - a benchmark must say how many threads it used
     torch.manual_seed(0)
     info = Tokenizer.from_pretrained().info
     vocabulary = lm.Vocabulary(info, longest_run=16, text_size=32000)
     s, p = (torch.randint(0, size, (args.frames,)) for size in (info.s.codebook_size, info.p.codebook_size))
     bundle = TokenBundle(s, p, torch.randint(0, info.g_size, (info.num_g,)), args.frames * info.hop, info)
-    machine.print_machine("random tokens", 1)
+    machine.print_machine("random tokens", args.threads)
     print(f"{args.frames} frames, a vocabulary of {vocabulary.size} ids; medians, microseconds")
     print()
     columns = ("ids", "to_ids", "from_ids", "from_ids, tolerant", "push, an id", "mask and step, an id", "logits, a step")

@@ -1,6 +1,7 @@
 """Every example runs on a one-second clip with the tiny model, and does what it prints."""
 
 import dataclasses
+import json
 import re
 import runpy
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unitoken import TokenBundle, Tokenizer, load_audio, save_audio
+from unitoken import TokenBundle, Tokenizer, corpus, load_audio, save_audio
 from unitoken.hub import load_stored, save_stored
 from unitoken.model.codec import Codec
 from unitoken.presets import preset
@@ -206,3 +207,32 @@ def test_import_time_prints_a_table(run):
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["import", "---", "torch", "unitoken, after torch"]
     torch_seconds, ours = (float(line.split("|")[2]) for line in lines[4:])
     assert ours < torch_seconds
+
+
+def test_lm_prints_a_table(run):
+    _, *rows = table(run("benchmarks/lm.py", "--frames", 120, "--threads", torch.get_num_threads()))
+    assert [(row[0], row[1]) for row in rows] == [
+        ("Semantic()", "140"),
+        ("Sequential()", "261"),
+        ("Interleaved(delay=0)", "260"),
+        ("Interleaved(delay=4)", "260"),
+        ("Runs()", "260"),
+    ]
+    assert all(0 < float(value) < 1e6 for row in rows for value in row[2:])
+
+
+def test_unit_language_model(run, model, tmp_path):
+    """It learns something, goes on where it stopped, and what it writes is spoken."""
+    rows = [f"{AUDIO / f'{name}.flac'}\tclips\t{name}" for name in ("lady", "patience")]
+    Path("list.tsv").write_text("path\tsource\tspeaker\n" + "\n".join(rows) + "\n")
+    Path("held.tsv").write_text("source\tspeaker\nclips\tpatience\n")
+    corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"]), corpus.Settings(model=str(model)))
+    size = ("--width", 64, "--depth", 1, "--continuations", 1, "--model", model)
+    for minutes in (0.02, 0.05):
+        lines = run("examples/lm/unit_lm.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--minutes", minutes, *size)
+        _, *rows = table(lines)
+        assert [row[0] for row in rows] == ["S", "P", "all"]
+        assert all(float(value) >= 1 for row in rows for value in row[1:4])
+        assert re.match(r"run/0.wav: 3 s of \S+ and [\d.]+ s more, (ended|cut off)$", lines[-1])
+    assert json.loads(Path("run/state.json").read_text())["seconds"] >= 3
+    assert len(load_audio("run/0.wav")[0]) >= 75 * Tokenizer.from_pretrained(model).hop

@@ -1,0 +1,107 @@
+"""What the examples of this folder share: a small decoder-only transformer over the ids of a layout, and its training."""
+
+import csv
+import itertools
+import json
+import time
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from unitoken import lm
+
+ROW, BATCH = 512, 16  # ids in a row, rows in a step
+
+
+def split(tokens, path):
+    """Return utterances to learn from, and those of held-out speakers."""
+    with open(path, encoding="utf-8") as file:
+        held = {(row["source"], row["speaker"]) for row in csv.DictReader(file, delimiter="\t")}
+    pairs = zip(tokens.column("source").to_pylist(), tokens.column("speaker").to_pylist(), strict=True)
+    out = np.array([pair in held for pair in pairs])
+    return tokens.select(np.flatnonzero(~out).tolist()), tokens.select(np.flatnonzero(out).tolist())
+
+
+def build(layout, width, depth):
+    """Return a small decoder-only transformer; tokens begin at random, their embeddings are the output's, too."""
+    config = LlamaConfig(
+        vocab_size=layout.vocabulary.size,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=width // 64,
+        max_position_embeddings=4 * ROW,
+        tie_word_embeddings=True,
+        pad_token_id=layout.vocabulary.pad,
+        bos_token_id=layout.vocabulary.bos,
+        eos_token_id=layout.vocabulary.eos,
+    )
+    return LlamaForCausalLM(config)
+
+
+def rows(layout, sequences):
+    """Yield batches of packed rows."""
+    packed = lm.pack(layout, sequences, ROW)
+    while batch := list(itertools.islice(packed, BATCH)):
+        yield {name: torch.stack([row[name] for row in batch]) for name in batch[0]}
+
+
+def losses(model, layout, batch):
+    """Return the summed negative log-likelihood and the number of ids for each stream, over what the layout allows where they are."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512"):
+        mask = lm.block_mask(batch["sequence_ids"])
+        hidden = model.model(batch["input_ids"], attention_mask=mask, position_ids=batch["position_ids"]).last_hidden_state
+    hidden, labels, table = hidden[:, :-1].float(), batch["labels"][:, 1:], model.lm_head.weight
+    found = {}
+    for stream in layout.body.streams:
+        kind = layout.vocabulary.kind(f"{stream}0")
+        first, stop = kind.first, kind.stop
+        ends = stream == "s"  # where S may come, so may the end
+        here = ((labels >= first) & (labels < stop)) | (ends & (labels == layout.vocabulary.eos))
+        choices = torch.cat([table[first:stop], table[layout.vocabulary.eos :][:1]]) if ends else table[first:stop]
+        wanted = torch.where(labels[here] == layout.vocabulary.eos, kind.size, labels[here] - first)
+        found[stream] = torch.nn.functional.cross_entropy(hidden[here] @ choices.T, wanted, reduction="sum"), int(here.sum())
+    return found
+
+
+def train(model, layout, data, run, minutes):
+    """Train on `corpus.Sequences`, or go on, until so many minutes are spent; weights and where the data are lie in the run's folder."""
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
+    state = {"seconds": 0.0, "step": 0}
+    if (run / "state.json").exists():
+        state = json.loads((run / "state.json").read_text())
+        model.load_state_dict(load_file(run / "model.safetensors"), strict=False)  # without the output's share of the embeddings
+        optimizer.load_state_dict(torch.load(run / "optimizer.pt", weights_only=True))  # noqa: TID251 - of this run
+        data.load_state_dict(state["data"])
+    model.train()
+    begun, saved, before = time.monotonic(), time.monotonic(), state["seconds"]
+    while state["seconds"] < 60 * minutes:
+        for batch in rows(layout, data):
+            state["seconds"] = before + time.monotonic() - begun
+            state["step"] += 1
+            spent = min(1.0, state["seconds"] / (60 * minutes))
+            rate = 1.5e-3 * min(1.0, state["step"] / 100) * (0.05 + 0.95 * (1 - spent))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            found = losses(model, layout, batch)
+            loss = sum(total for total, _ in found.values()) / sum(count for _, count in found.values())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if state["step"] % 20 == 0:
+                print(f"step {state['step']}  {state['seconds'] / 60:.1f} min  loss {loss.item():.3f}", flush=True)
+            if spent == 1 or time.monotonic() - saved > 120:
+                saved = time.monotonic()
+                save(model, optimizer, run, {**state, "data": data.state_dict()})
+            if spent == 1:
+                break
+
+
+def save(model, optimizer, run, state):
+    """Write a checkpoint; the state, which says that there is one, last."""
+    save_file({name: value.contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}, run / "model.safetensors")
+    torch.save(optimizer.state_dict(), run / "optimizer.pt")
+    (run / "state.json").write_text(json.dumps(state))
