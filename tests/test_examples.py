@@ -4,7 +4,10 @@ import dataclasses
 import json
 import re
 import runpy
+import shutil
 import sys
+import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -236,3 +239,41 @@ def test_unit_language_model(run, model, tmp_path):
         assert re.match(r"run/0.wav: 3 s of \S+ and [\d.]+ s more, (ended|cut off)$", lines[-1])
     assert json.loads(Path("run/state.json").read_text())["seconds"] >= 3
     assert len(load_audio("run/0.wav")[0]) >= 75 * Tokenizer.from_pretrained(model).hop
+
+
+def test_text_to_speech(run, model, clips):
+    """Sentences that are held out are spoken, each in the voice of another clip, and compared with their recordings."""
+    with tarfile.open("clips.tar", "w") as tar:
+        for number in range(30):
+            tar.add(clips[number % 2], f"{number}.wav")
+    rows = [f"{number}.wav\tclips\t{number % 2}\ten\tNumber {number}!" for number in range(30)]
+    Path("list.tsv").write_text("path\tsource\tspeaker\tlanguage\ttranscript\n" + "\n".join(rows) + "\n")
+    Path("held.tsv").write_text("source\tspeaker\n")
+    corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"], archives=["clips.tar"]), corpus.Settings(model=str(model)))
+    held = [number for number in range(30) if zlib.crc32(f"number {number}".encode()) % 20 == 0]
+    assert held
+    size = ("--width", 64, "--depth", 1, "--voices", "clips", "--minutes", 0.02, "--model", model)
+    lines = run("examples/lm/text_to_speech.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", *size)
+    assert f"{30 - len(held)} utterances learnt" in lines[1]
+    assert f"{len(held)} of 30 have a sentence that is held out" in lines[1]
+    _, *rows = table(lines)
+    assert rows == [[name, "-", "-"] for name in ("recording", "its tokens, decoded", "from text")]
+    assert len(list(Path("run").glob("*.wav"))) == len(held)
+
+
+def test_word_recognition(run, model, clips):
+    """Two clips with two words each are learnt by heart, and told apart in their copies."""
+    said = ("[words: one two]", "[words: two three]")
+    rows = [f"{number}.wav\ttoys\t{number // 20}\t{said[number % 2]}" for number in range(40)]
+    for number in range(40):
+        shutil.copy(clips[number % 2], f"{number}.wav")
+    Path("list.tsv").write_text("path\tsource\tspeaker\ttranscript\n" + "\n".join(rows) + "\n")
+    Path("held.tsv").write_text("source\tspeaker\ntoys\t1\n")
+    corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"]), corpus.Settings(model=str(model)))
+    arguments = ("--held-out", "held.tsv", "--source", "toys", "--minutes", 0.15, "--model", model)
+    lines = run("examples/lm/word_recognition.py", "tokens", *arguments)
+    assert lines[0] == "3 words; 20 clips learnt, 0.01 h, 20 of other speakers held out"
+    _, *rows = table(lines)
+    assert [row[0] for row in rows] == ["S", "P", "S and P"]
+    assert all(row[1] == row[2] for row in rows)  # copies
+    assert float(rows[2][1]) < 0.3

@@ -3,10 +3,10 @@
 usage: python examples/lm/text_to_speech.py TOKENS --held-out SPEAKERS.tsv -o RUN --audio TRAIN.tar... [--minutes 60] [--asr WHISPER]
            [--speakers GE2E.safetensors] [--voices rhasspy-kathleen rhasspy-kerstin]
 
-TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker, language and transcript. Every twentieth sentence is held out
-for all speakers, and so are those of SPEAKERS.tsv. Trains for so many minutes in all, goes on where it was stopped, then speaks held-out sentences
-with G of another clip of the same voice, writes them as WAV files into RUN, and prints words lost and nearness of the voice, beside the recording and
-the recording decoded from its tokens.
+TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker, language and transcript. Every twentieth sentence is held
+out for all speakers, and so are the speakers of SPEAKERS.tsv. Trains for so many minutes in all, goes on where it was stopped, then speaks held-out
+sentences with G of another clip of the same voice, writes them as WAV files into RUN, and prints words lost and nearness of the voice, beside the
+recording and the recording decoded from its tokens.
 """
 
 import argparse
