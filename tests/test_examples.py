@@ -270,7 +270,7 @@ def test_word_recognition(run, model, clips):
     Path("list.tsv").write_text("path\tsource\tspeaker\ttranscript\n" + "\n".join(rows) + "\n")
     Path("held.tsv").write_text("source\tspeaker\ntoys\t1\n")
     corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"]), corpus.Settings(model=str(model)))
-    arguments = ("--held-out", "held.tsv", "--source", "toys", "--minutes", 0.15, "--model", model)
+    arguments = ("--held-out", "held.tsv", "--source", "toys", "--minutes", 0.1, "--model", model)
     lines = run("examples/lm/word_recognition.py", "tokens", *arguments)
     assert lines[0] == "3 words; 20 clips learnt, 0.01 h, 20 of other speakers held out"
     _, *rows = table(lines)

@@ -2,9 +2,9 @@
 
 usage: python examples/lm/word_recognition.py TOKENS --held-out SPEAKERS.tsv [--source arabic-sc] [--minutes 4]
 
-TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker and transcript; transcripts such as `[words: stop no]` name
-the words of a clip in order. For S, for P and for both a recurrent network learns from frozen codewords to write the words down (connectionist temporal
-classification), each for so many minutes, and is tested on the held-out speakers.
+TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker and transcript; transcripts such as `[words: stop no]`
+name the words of a clip in order. For S, for P and for both a recurrent network learns from frozen codewords to write the words down
+(connectionist temporal classification), each for so many minutes, and is tested on the held-out speakers.
 """
 
 import argparse
