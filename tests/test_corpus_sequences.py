@@ -81,6 +81,9 @@ def test_shares_and_workers_have_every_sequence_once(tokens, layout, frames):
     assert all(parts)
     loader = DataLoader(corpus.Sequences(tokens, layout, frames=frames), batch_size=None, num_workers=2, multiprocessing_context="fork")
     assert sorted(told(loader)) == whole
+    both = [corpus.Sequences(tokens, layout, frames=frames, part=(rank, 2)) for rank in range(2)]
+    loaders = [DataLoader(half, batch_size=None, num_workers=2, multiprocessing_context="fork") for half in both]
+    assert sorted(itertools.chain(*map(told, loaders))) == whole
 
 
 def test_a_loader_makes_batches(tokens, layout):

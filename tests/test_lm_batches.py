@@ -119,6 +119,7 @@ def test_speech_that_breaks_off_and_another_voice(tok):
     changed = torch.cat(list(lm.speak(tok, layout, ids, g=other)))
     assert changed.allclose(tok.decode(bundle.replace(g=other)), atol=1e-5)
     assert list(lm.speak(tok, layout, layout.to_ids(bundle[:0]))) == []
+    assert len(torch.cat(list(lm.speak(tok, layout, [*ids, 10**6])))) == 10 * tok.hop  # what follows EOS is not asked for
     with pytest.raises(LayoutError, match="which is outside 0 to"):
         list(lm.speak(tok, layout, [*ids[:8], 10**6]))
     with pytest.raises(LayoutError, match="the layout is of toy, the tokenizer is"):

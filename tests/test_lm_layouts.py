@@ -157,6 +157,8 @@ def test_runs_and_pieces():
         return [vocabulary.describe(id) for id in ids[2:-1].tolist()]
 
     assert told(lm.Runs()) == ["s0 5", "run 2", "s0 5", "run 1", "s0 0", "run 0", "s0 1", "run 0", "s0 2", "run 0"]
+    triple = TokenBundle([5] * 6, None, None, 6 * 640, vocabulary.info)  # as long as two of the longest runs
+    assert lm.Layout(vocabulary, lm.Runs()).from_ids(lm.Layout(vocabulary, lm.Runs()).to_ids(triple)) == triple
     assert told(lm.Pieces()) == ["s0 5"] * 5 + ["piece 1"]
 
 

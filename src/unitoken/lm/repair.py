@@ -203,11 +203,9 @@ def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report:
             left -= 1
             s.append(group)
         else:
-            if left and not after_s:
-                s.append(None)  # one of S is missing between two of P; when none is left this is the end
             if left or after_s:
                 p += [None] * (len(s) - 1 - len(p) - delay)
-            if left:
+            if left:  # else this is the end, where P follows P
                 s += [None] * (len(p) + delay - len(s) + 1)
             p.append(group)
         after_s = stream == "s"
