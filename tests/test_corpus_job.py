@@ -12,8 +12,6 @@ import pyarrow as pa
 import pytest
 import soundfile
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import models
 from corpora import tiny
@@ -94,23 +92,6 @@ def test_shards_hold_what_encode_gives_and_say_how_they_were_made(model, audio, 
 def test_bytes_depend_on_no_thread_and_no_batch(settings, model, audio, undisturbed, tmp_path):
     encode_corpus(tmp_path, plan_of(audio), Settings(model=model.model, **settings))
     assert files(tmp_path) == undisturbed
-
-
-@given(st.lists(st.sampled_from([None, 0.0, 0.2, 1.0, 3.0, 9.0, 40.0]), max_size=60))
-def test_batches_hold_each_utterance_once_and_leave_no_small_rest(lengths):
-    waves = [None if length is None else torch.zeros(0) for length in lengths]  # None: too long to be held
-    heard = [media.Heard(b"", 100.0 if wave is None else length, wave, None) for wave, length in zip(waves, lengths, strict=True)]
-    batches = list(encoding._batches(iter(enumerate(heard)), 20.0))
-    assert sorted(number for batch in batches for number, _ in batch) == list(range(len(lengths)))
-    assert all(len(batch) == 1 for batch in batches if any(one.waveform is None for _, one in batch))
-    sizes = [sum(one.seconds for _, one in batch) for batch in batches if batch[0][1].waveform is not None]
-    longest = max((length for length in lengths if length is not None), default=0)
-    assert all(size <= 20 or longest > 20 for size in sizes)
-    if len(sizes) > 1:
-        assert abs(sizes[-1] - sizes[-2]) <= longest
-    for batch in batches:
-        seconds = [one.seconds for _, one in batch]
-        assert seconds == sorted(seconds, reverse=True)
 
 
 def test_long_utterances_are_encoded_as_they_are_read(model, audio, undisturbed, tmp_path, monkeypatch):

@@ -115,27 +115,19 @@ def _read(rows: Mapping[int, Row], sample_rate: int, readers: int, known: Known 
 
 
 def _batches(heard: Iterator[tuple[int, Heard]], most: float) -> Iterator[list[tuple[int, Heard]]]:
-    """Yield what goes through the model at once, the longest first; what is too long to be held goes alone.
-
-    The last two share what is left evenly: a small rest would have rows of lengths of its own, for which kernels are made and kept.
-    """
-    full, batch, seconds = list[tuple[int, Heard]](), list[tuple[int, Heard]](), 0.0
+    """Yield what goes through the model at once, the longest first; what is too long to be held goes alone."""
+    batch, seconds = list[tuple[int, Heard]](), 0.0
     for number, one in heard:
         if one.waveform is None:
             yield [(number, one)]
             continue
         if batch and seconds + one.seconds > most:
-            if full:
-                yield _longest_first(full)
-            full, batch, seconds = batch, [], 0.0
+            yield sorted(batch, key=lambda item: -item[1].seconds)
+            batch, seconds = [], 0.0
         batch.append((number, one))
         seconds += one.seconds
-    rest = _longest_first([*full, *batch])
-    yield from (part for part in ((rest[::2], rest[1::2]) if full else (rest,)) if part)
-
-
-def _longest_first(batch: list[tuple[int, Heard]]) -> list[tuple[int, Heard]]:
-    return sorted(batch, key=lambda item: -item[1].seconds)
+    if batch:
+        yield sorted(batch, key=lambda item: -item[1].seconds)
 
 
 def _encoded(tokenizer: Tokenizer, batch: Sequence[tuple[int, Heard]], rows: Mapping[int, Row], margins: bool) -> dict[int, Made | Failure]:
