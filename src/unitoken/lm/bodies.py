@@ -10,8 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
+from ..errors import ConfigError, LayoutError
 from ..token_info import TokenizerInfo
+from ..tokens import TokenBundle
 from .grammar import NO_LIMIT, GrammarBuilder
 from .vocabulary import Vocabulary
 
@@ -90,6 +91,28 @@ def frame_ids(vocabulary: Vocabulary, stream: str, tokens: Ids) -> Ids:
     """Return the ids of frames `(frames, codebooks)`, in one row."""
     firsts = np.array([vocabulary.kind(name).first for name in books(vocabulary, stream)], np.int64)
     return (tokens + firsts).reshape(-1)
+
+
+def frames_of(info: TokenizerInfo, bundle: TokenBundle, streams: str) -> tuple[Ids, Ids]:
+    """Return a bundle's tokens `(frames, codebooks)` of S and of P; no frames of P if that is not carried.
+
+    Args:
+        info: of the vocabulary.
+        bundle: to be written.
+        streams: which are carried, `s` or `sp`.
+
+    Raises:
+        LayoutError: if the bundle is another tokenizer's, or has no P and that is carried.
+    """
+    if bundle.info != info:
+        raise LayoutError(
+            f"the bundle is of {bundle.info.name} ({bundle.info.fingerprint:.12}), the vocabulary of {info.name} ({info.fingerprint:.12}); "
+            "build a vocabulary from that tokenizer's info"
+        )
+    if "p" in streams and bundle.p is None:
+        raise LayoutError("the layout carries P, the bundle has none; encode it, or take a layout of S alone")
+    p = np.zeros(0, np.int64) if bundle.p is None or "p" not in streams else bundle.p.numpy()
+    return bundle.s.numpy().reshape(len(bundle.s), info.s.num_codebooks), p.reshape(len(p), info.p.num_codebooks)
 
 
 def ratio(info: TokenizerInfo) -> tuple[int, int]:

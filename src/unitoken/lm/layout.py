@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import ConfigError, LayoutError
 from ..token_info import TokenizerInfo
 from ..tokens import TokenBundle
-from .bodies import Body, Ids, Interleaved, Runs, Semantic, Sequential, books, frame_ids, ratio
+from .bodies import Body, Ids, Interleaved, Runs, Semantic, Sequential, books, frame_ids, frames_of, ratio
 from .grammar import Place
 from .pieces import Pieces
 from .repair import mend
@@ -112,7 +112,7 @@ class Layout:
         Raises:
             LayoutError: if the bundle is another tokenizer's or has no P and the layout carries it, or spans do not fit.
         """
-        s, p = self._frames(bundle)
+        s, p = frames_of(self.info, bundle, self.body.streams)
         opening = self._opening(bundle.g)
         if self.text == "none":
             if spans is not None:
@@ -129,21 +129,6 @@ class Layout:
             parts += [self._text(span.text), voiced] if self.text == "before" else [voiced, self._text(span.text)]
             start = stop
         return np.concatenate([*parts, self._marker("eos")])
-
-    def _frames(self, bundle: TokenBundle) -> tuple[Ids, Ids]:
-        """Return tokens `(frames, codebooks)` of S and of P; without P if that is not carried."""
-        if bundle.info != self.info:
-            ours, theirs = self.info, bundle.info
-            raise LayoutError(
-                f"the bundle is of {theirs.name} ({theirs.fingerprint:.12}), the vocabulary of {ours.name} ({ours.fingerprint:.12}); "
-                "build a vocabulary from that tokenizer's info"
-            )
-        s = bundle.s.numpy().reshape(len(bundle.s), self.info.s.num_codebooks)
-        if "p" not in self.body.streams:
-            return s, np.zeros((0, self.info.p.num_codebooks), np.int64)
-        if bundle.p is None:
-            raise LayoutError(f"the layout {self.body} carries P, the bundle has none; encode it, or take a layout of S alone")
-        return s, bundle.p.numpy().reshape(len(bundle.p), self.info.p.num_codebooks)
 
     def _marker(self, name: str) -> Ids:
         return self.vocabulary.firsts[[self.vocabulary.number(name)]]

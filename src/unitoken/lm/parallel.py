@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import ConfigError, LayoutError
 from ..token_info import TokenizerInfo
 from ..tokens import TokenBundle
-from .bodies import Ids, books, ratio
+from .bodies import Ids, books, frames_of, ratio
 from .vocabulary import Vocabulary
 
 
@@ -92,18 +92,9 @@ class Parallel:
         Raises:
             LayoutError: if the bundle is another tokenizer's, or has no P and it is carried.
         """
-        if bundle.info != self.info:
-            raise LayoutError(
-                f"the bundle is of {bundle.info.name}, the vocabulary of {self.info.name}; build a vocabulary from that tokenizer's info"
-            )
-        if "p" in self.streams and bundle.p is None:
-            raise LayoutError("the layout carries P, the bundle has none; encode it, or take streams='s'")
-        tokens = [bundle.s.numpy().reshape(len(bundle.s), self.info.s.num_codebooks)]
-        if "p" in self.streams and bundle.p is not None:
-            tokens.append(bundle.p.numpy().reshape(len(bundle.p), self.info.p.num_codebooks))
-        frames = len(tokens[0])
+        s, p = frames_of(self.info, bundle, self.streams)
+        frames, row_tokens = len(s), (np.concatenate([s, p], 1) if "p" in self.streams else s).T
         body = np.full((len(self.rows), frames + self.longest if frames else 0), self.vocabulary.pad, np.int64)
-        row_tokens = np.concatenate(tokens, 1).T
         for row, (name, delay) in enumerate(zip(self.rows, self.delays, strict=True)):
             body[row, delay : delay + frames] = row_tokens[row] + self.vocabulary.kind(name).first
         return np.concatenate([self.prefix(bundle.g), body, np.full((len(self.rows), 1), self.vocabulary.eos, np.int64)], 1)
