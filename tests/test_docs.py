@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import doctest
+import importlib
 import io
 import re
 import shlex
@@ -230,6 +232,13 @@ def test_the_page_on_language_models_runs_and_states_the_delay(folder):
         codec = Codec(preset("small"))
     lag = codec.decoder.lag * codec.config.decoder.hop + 2 * codec.config.decoder.stft_hop
     assert f"comes after {1 + 2 * (lag // codec.config.hop + 1)} ids, G given" in page
+
+
+@pytest.mark.parametrize("module", [path.stem for path in sorted((ROOT / "src" / "unitoken" / "lm").glob("*.py"))])
+def test_examples_in_docstrings_of_the_language_model_side_are_true(module, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = doctest.testmod(importlib.import_module("unitoken.lm" if module == "__init__" else f"unitoken.lm.{module}"))
+    assert not found.failed
 
 
 def test_the_exactness_note_runs():

@@ -9,14 +9,12 @@ sentences with G of another clip of the same voice, writes them as WAV files int
 recording and the recording decoded from its tokens.
 """
 
-import argparse
 import io
 import tarfile
 import zlib
-from pathlib import Path
 
 import torch
-from transformer import build, split, train
+from transformer import arguments, build, split, train
 
 from unitoken import Tokenizer, corpus, lm, load_audio, save_audio
 from unitoken.evaluate.speakers import SpeakerEmbedder
@@ -99,19 +97,12 @@ def measure(model, layout, tok, pairs, args):
 
 def main():
     """Train, speak, measure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokens")
-    parser.add_argument("--held-out", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser = arguments(__doc__, depth=8, minutes=60)
     parser.add_argument("--audio", nargs="+", required=True, help="tar files with the recordings, to compare with")
-    parser.add_argument("--minutes", type=float, default=60, help="of training, in all")
     parser.add_argument("--voices", nargs="+", default=["rhasspy-kathleen", "rhasspy-kerstin"], help="sources whose held-out sentences are spoken")
     parser.add_argument("--sentences", type=int, default=40)
     parser.add_argument("--asr", help="Whisper model in CTranslate2's format")
     parser.add_argument("--speakers", help="GE2E weights")
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--depth", type=int, default=8)
-    parser.add_argument("--model", help="of the tokens; default: the packaged one")
     args = parser.parse_args()
     tok = Tokenizer.from_pretrained(args.model)
     tokens, told = read_aloud(corpus.open(args.tokens))

@@ -1,9 +1,11 @@
 """What the examples of this folder share: a small decoder-only transformer over the ids of a layout, and its training."""
 
+import argparse
 import csv
 import itertools
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +15,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from unitoken import lm
 
 ROW, BATCH = 512, 16  # ids in a row, rows in a step
+
+
+def arguments(description, *, depth, minutes):
+    """Return a parser of what each of them takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokens")
+    parser.add_argument("--held-out", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=minutes, help="of training, in all")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--depth", type=int, default=depth)
+    parser.add_argument("--model", help="of the tokens; default: the packaged one")
+    return parser
 
 
 def split(tokens, path):

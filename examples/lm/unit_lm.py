@@ -7,13 +7,11 @@ are never learnt from. Trains for so many minutes in all, goes on where it was s
 of the same training data, and writes continuations of held-out clips as WAV files into RUN.
 """
 
-import argparse
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
-from transformer import build, losses, rows, split, train
+from transformer import arguments, build, losses, rows, split, train
 
 from unitoken import Tokenizer, corpus, lm, save_audio
 
@@ -104,16 +102,9 @@ def speak(model, layout, tok, held, run, number):
 
 def main():
     """Train, measure, speak."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokens")
-    parser.add_argument("--held-out", required=True)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=30, help="of training, in all")
+    parser = arguments(__doc__, depth=6, minutes=30)
     parser.add_argument("--layout", choices=("sp", "s"), default="sp", help="S and P of each frame in turn, or S alone")
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--depth", type=int, default=6)
     parser.add_argument("--continuations", type=int, default=4)
-    parser.add_argument("--model", help="of the tokens; default: the packaged one")
     args = parser.parse_args()
     tok = Tokenizer.from_pretrained(args.model)
     learnt, held = split(corpus.open(args.tokens), args.held_out)

@@ -17,7 +17,7 @@ from .shard import bundle_of
 class Sequences(IterableDataset[NDArray[np.int64]]):
     """The utterances of a corpus as ids of a language model: a dataset for `torch.utils.data.DataLoader`.
 
-    An iteration is one epoch: every utterance once, the order decided by the seed and the epoch's number, shard by shard, so that each is read once.
+    An iteration is one epoch: every utterance once, the order decided by the seed and the epoch's number, shards mixed, each read once.
     A DataLoader's workers share an epoch among them. Where one stopped is `state_dict()`, and `load_state_dict` goes on there with the very next
     sequence; with workers that needs a loader that keeps their states, as torchdata's `StatefulDataLoader` does.
 

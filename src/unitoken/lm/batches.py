@@ -65,18 +65,19 @@ def pack(layout: Layout, sequences: Iterable[Any], length: int, *, g: bool = Fal
     Raises:
         LayoutError: if a sequence is longer than a row.
     """
-    row, used = _new_row(layout, length), 0
+    row, used, number = _new_row(layout, length), 0, 0
     for index, sequence in enumerate(map(as_ids, sequences)):
         if len(sequence) > length:
             raise LayoutError(f"sequence {index} has {len(sequence)} ids, a row {length}; take longer rows, or cut the bundle: bundle[:frames]")
         if used + len(sequence) > length:
             yield _tensors(row)
-            row, used = _new_row(layout, length), 0
+            row, used, number = _new_row(layout, length), 0, 0
         place = slice(used, used + len(sequence))
         row["input_ids"][place] = sequence
         row["labels"][place] = np.where(layout.loss_mask(sequence, g=g, text=text), sequence, IGNORED)
         row["position_ids"][place] = np.arange(len(sequence))
-        row["sequence_ids"][place] = row["sequence_ids"].max(initial=0) + 1
+        number += 1
+        row["sequence_ids"][place] = number
         used += len(sequence)
     if used:
         yield _tensors(row)

@@ -71,14 +71,15 @@ class Body(ABC):
             numbers: of the ids' kinds.
             tokens: the ids without their kinds' first ones.
         """
-        return np.isin(numbers, _numbers(vocabulary, "s")).astype(np.int64)
+        return np.isin(numbers, numbers_of(vocabulary, "s")).astype(np.int64)
 
     def tokens_of_s(self, vocabulary: Vocabulary, numbers: Ids, tokens: Ids) -> Ids:
         """Return the tokens of S of valid ids, in one row; arguments as those of `lengths`."""
-        return tokens[np.isin(numbers, _numbers(vocabulary, "s"))]
+        return tokens[np.isin(numbers, numbers_of(vocabulary, "s"))]
 
 
-def _numbers(vocabulary: Vocabulary, stream: str) -> list[int]:
+def numbers_of(vocabulary: Vocabulary, stream: str) -> list[int]:
+    """Return the numbers of the kinds that a stream's codebooks are."""
     return [number for number, kind in enumerate(vocabulary.kinds) if kind.stream == stream]
 
 

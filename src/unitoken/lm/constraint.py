@@ -81,14 +81,14 @@ class Constraint:
 
     def _after(self, place: Place | None, id: int) -> Place | None:
         grammar, vocabulary = self._layout.grammar, self._layout.vocabulary
-        if place is None or (place == grammar.end and self._free):
+        if place is None:
             return grammar.step(grammar.start, id) if id == vocabulary.bos else None
-        return grammar.step(place, id)
+        after = grammar.step(place, id)
+        return None if after == grammar.end and self._free else after
 
     def _forbidden_at(self, place: Place | None, scores: Tensor) -> Tensor:
         """Return which logits to take out: bool `(size,)` on their device; the same tensor for the same choice."""
-        free = place is None or (place == self._layout.grammar.end and self._free)
-        allowed = self._outside if free or place is None else self._layout.allowed(place)
+        allowed = self._outside if place is None else self._layout.allowed(place)
         key = (id(allowed), scores.shape[1], scores.device)
         if key not in self._forbidden:
             forbidden = torch.ones(scores.shape[1], dtype=torch.bool)

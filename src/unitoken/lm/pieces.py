@@ -1,6 +1,8 @@
 """Pieces of S: frequent sequences of tokens that one id stands for (byte-pair encoding, as in arXiv 2205.01086, by the `tokenizers` library)."""
 
 import dataclasses
+import functools
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -55,8 +57,6 @@ def train_pieces(vocabulary: Vocabulary, bundles: Iterable[TokenBundle], number:
 
 
 def _merges_of(model: Any) -> list[tuple[str, str]]:
-    import json
-
     stored: list[Any] = json.loads(model.to_str())["model"]["merges"]
     return [tuple(pair) if isinstance(pair, list) else tuple(pair.split(" ")) for pair in stored]
 
@@ -80,16 +80,13 @@ def _characters(tokens: Iterable[int]) -> str:
     return "".join(map(chr, (_FIRST + token for token in tokens)))
 
 
+@functools.lru_cache(8)
 def _encoder(vocabulary: Vocabulary) -> Any:
     """Return what turns characters into numbers of pieces; made once for a vocabulary."""
-    held = vocabulary.__dict__.get("_piece_encoder")
-    if held is None:
-        library = _library()
-        names = [_characters(tokens.tolist()) for tokens in vocabulary.expansions]
-        numbers = {name: number for number, name in enumerate(names)}
-        held = library.Tokenizer(library.models.BPE(numbers, [(names[left], names[right]) for left, right in vocabulary.merges]))
-        vocabulary.__dict__["_piece_encoder"] = held
-    return held
+    library = _library()
+    names = [_characters(tokens.tolist()) for tokens in vocabulary.expansions]
+    numbers = {name: number for number, name in enumerate(names)}
+    return library.Tokenizer(library.models.BPE(numbers, [(names[left], names[right]) for left, right in vocabulary.merges]))
 
 
 @dataclass(frozen=True)

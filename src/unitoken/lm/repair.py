@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .bodies import Body, Interleaved, Runs, Semantic, Sequential, ratio
+from .bodies import Body, Ids, Interleaved, Runs, Semantic, Sequential, numbers_of, ratio
 from .pieces import Pieces
 from .report import Report
 from .vocabulary import SPECIALS, Vocabulary
 
-Ids = NDArray[np.int64]
 Frame = tuple[int, ...]
 Group = list[Frame] | None  # frames of one stream, or None where some are missing
 
@@ -69,7 +67,7 @@ def _in_one_row(frames: list[Frame]) -> Ids:
 def _voice(vocabulary: Vocabulary, ids: Ids, numbers: Ids, report: Report) -> Ids | None:
     """Return G, the first token of each codebook, if none is missing."""
     found: dict[int, int] = {}
-    for index in np.flatnonzero(np.isin(numbers, [number for number, kind in enumerate(vocabulary.kinds) if kind.stream == "g"])).tolist():
+    for index in np.flatnonzero(np.isin(numbers, numbers_of(vocabulary, "g"))).tolist():
         kind = vocabulary.kinds[numbers[index]]
         if kind.codebook in found:
             report.add(index, f"a second token of {kind.name} left out")
@@ -83,8 +81,8 @@ def _voice(vocabulary: Vocabulary, ids: Ids, numbers: Ids, report: Report) -> Id
 def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: bool, report: Report) -> list[list[_Item]]:
     """Return the ids of frames, cut where text is between them; and report special ids that are missing or where they should not be."""
     segments: list[list[_Item]] = [[]]
-    seen: dict[str, int] = {}
-    last = len(ids.tolist()) - 1
+    seen = set[str]()
+    last = len(ids) - 1
     pad = vocabulary.number("pad")
     while last >= 0 and numbers[last] == pad:
         last -= 1
@@ -95,7 +93,7 @@ def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: 
                 segments.append([])
             elif kind.stream != "g" and not _expected(kind.name, body, index == last, kind.name in seen, text):
                 report.add(index, f"{kind.name} does not belong here and is left out")
-            seen[kind.name] = index
+            seen.add(kind.name)
             continue
         carried = kind is not None and ((kind.stream or "s") in body.streams and (kind.stream is not None or kind.name in body.needs()))
         if kind is None or not carried:

@@ -33,26 +33,25 @@ def speak(tok: Tokenizer, layout: Layout, ids: Iterable[int], g: Any = None) -> 
     """
     if layout.info != tok.info:
         raise LayoutError(f"the layout is of {layout.info.name}, the tokenizer is {tok.info.name}; build a vocabulary from its info")
-    reader = Reader(layout)
     stream = None
-    for id in ids:
-        part = reader.push(id)
-        if part:
-            stream = stream or tok.stream_decode(reader.g if g is None else g, with_p=part.p is not None)
-            yield from _some(stream.push(part.s, part.p))
-        if reader.finished:
-            break
-    rest = reader.finish() if reader.finished else None
-    if rest:
-        stream = stream or tok.stream_decode(reader.g if g is None else g, with_p=rest.p is not None)
-        yield from _some(stream.push(rest.s, rest.p))
-    if stream is not None:
-        yield from _some(stream.finish())
-
-
-def _some(samples: Tensor) -> Iterator[Tensor]:
+    for part in filter(None, _parts(layout, ids)):
+        stream = stream or tok.stream_decode(part.g if g is None else g, with_p=part.p is not None)
+        samples = stream.push(part.s, part.p)
+        if len(samples):
+            yield samples
+    samples = torch.zeros(0) if stream is None else stream.finish()
     if len(samples):
         yield samples
+
+
+def _parts(layout: Layout, ids: Iterable[int]) -> Iterator[TokenBundle]:
+    """Yield the frames that each id completes, maybe none, to the end of the sequence or of the ids."""
+    reader = Reader(layout)
+    for id in ids:
+        yield reader.push(id)
+        if reader.finished:
+            yield reader.finish()
+            return
 
 
 def ids_before_sound(tok: Tokenizer, layout: Layout, frames: int | None = None, *, g: bool = True) -> int:

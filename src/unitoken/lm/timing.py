@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .bodies import Body, Ids, books
+from .bodies import Body, Ids, numbers_of
 from .vocabulary import Vocabulary
 
 
@@ -12,7 +12,7 @@ def times(vocabulary: Vocabulary, body: Body, ids: Ids) -> tuple[NDArray[np.floa
     info = vocabulary.info
     numbers = vocabulary.numbers_of(ids)
     tokens = ids - vocabulary.firsts[numbers]
-    of_p = np.isin(numbers, [vocabulary.number(book) for book in books(vocabulary, "p")]).astype(np.int64)
+    of_p = np.isin(numbers, numbers_of(vocabulary, "p")).astype(np.int64)
     starts, ends = (np.full(len(ids), np.nan) for _ in range(2))
     for lengths, stream in ((body.lengths(vocabulary, numbers, tokens), info.s), (of_p, info.p)):
         stop = np.cumsum(lengths)

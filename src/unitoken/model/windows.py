@@ -18,8 +18,8 @@ CORE = 250
 WHOLE = 4 * CORE
 """Frames of a clip that is computed as a whole on a CPU, at most.
 
-The ends of clips that go on from a block have another number of frames in nearly every layer, some 800 shapes, and for each oneDNN and torch keep
-almost half a MB.
+Ends of clips that go on from a block have another number of frames in nearly every layer: hundreds of shapes, and oneDNN and torch keep memory for
+each.
 """
 QUANTUM = 50
 """The last window of a clip has a multiple of so many frames; divides `CORE`."""
