@@ -277,3 +277,28 @@ def test_word_recognition(run, model, clips):
     assert [row[0] for row in rows] == ["S", "P", "S and P"]
     assert all(row[1] == row[2] for row in rows)  # copies
     assert float(rows[2][1]) < 0.3
+
+
+def test_clean_tokens(run, model, clips):
+    """Two clips in noise are learnt by heart, and copies of other speakers, in other noise, are told as without it more often than before."""
+    with tarfile.open("clips.tar", "w") as tar:
+        for number in range(40):
+            tar.add(clips[number % 2], f"{number}.wav")
+    generator = torch.Generator().manual_seed(0)
+    save_audio("rush.wav", 0.2 * torch.randn(160000, generator=generator), 16000)
+    with tarfile.open("noise.tar", "w") as tar:
+        tar.add("rush.wav", "noise/rush.wav")
+    rows = [f"{number}.wav\tclips\t{number // 36}\ten\tNumber {number}" for number in range(40)]
+    Path("list.tsv").write_text("path\tsource\tspeaker\tlanguage\ttranscript\n" + "\n".join(rows) + "\n")
+    Path("held.tsv").write_text("source\tspeaker\nclips\t1\n")
+    corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"], archives=["clips.tar"]), corpus.Settings(model=str(model)))
+    size = ("--width", 64, "--depth", 1, "--minutes", 0.15, "--clips", 4, "--model", model)
+    lines = run("examples/lm/clean_tokens.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", "--noise", "noise.tar", *size)
+    assert lines[0] == "36 clips learnt, 0.01 h; 4 of other speakers held out"
+    _, *rows = table(lines)
+    noisy, cleaned, clean = ([float(cell) for cell in row[1:4]] for row in rows)
+    assert [row[0] for row in rows] == ["in noise", "in noise, cleaned", "clean"]
+    assert clean == [1, 1, 0]
+    assert cleaned[0] > noisy[0] and cleaned[1] > noisy[1]
+    assert cleaned[2] < noisy[2]
+    assert len(list(Path("run").glob("*.wav"))) == 9

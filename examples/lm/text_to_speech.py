@@ -9,14 +9,12 @@ sentences with G of another clip of the same voice, writes them as WAV files int
 recording and the recording decoded from its tokens.
 """
 
-import io
-import tarfile
 import zlib
 
 import torch
-from transformer import arguments, build, split, train
+from transformer import arguments, build, recordings, split, train
 
-from unitoken import Tokenizer, corpus, lm, load_audio, save_audio
+from unitoken import Tokenizer, corpus, lm, save_audio
 from unitoken.evaluate.speakers import SpeakerEmbedder
 from unitoken.evaluate.words import count_errors, load_whisper, normalise, pool_errors
 
@@ -49,17 +47,6 @@ def sentences(tokens, told, voices, number):
         held, others = [index for index in own if told[index]], [index for index in own if not told[index]]
         pairs += [(tokens[index], tokens[others[turn]]) for turn, index in enumerate(held[: number // len(voices)])]
     return pairs
-
-
-def recordings(archives, wanted):
-    """Return waveforms at 16 kHz by id, which is the name in the archive."""
-    found = {}
-    for archive in archives:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.name in wanted:
-                    found[member.name] = load_audio(io.BytesIO(tar.extractfile(member).read()), sample_rate=16000)[0]
-    return found
 
 
 def speak(model, layout, tok, text, g, seed):

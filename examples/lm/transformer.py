@@ -1,9 +1,11 @@
-"""What the examples of this folder share: a small decoder-only transformer over the ids of a layout, and its training."""
+"""What the examples of this folder share: data, a small decoder-only transformer over the ids of a layout, and its training."""
 
 import argparse
 import csv
+import io
 import itertools
 import json
+import tarfile
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unitoken import lm
+from unitoken import lm, load_audio
 
 ROW, BATCH = 512, 16  # ids in a row, rows in a step
 
@@ -37,6 +39,17 @@ def split(tokens, path):
     pairs = zip(tokens.column("source").to_pylist(), tokens.column("speaker").to_pylist(), strict=True)
     out = np.array([pair in held for pair in pairs])
     return tokens.select(np.flatnonzero(~out).tolist()), tokens.select(np.flatnonzero(out).tolist())
+
+
+def recordings(archives, wanted):
+    """Return waveforms at 16 kHz by id, which is the name in the archive."""
+    found = {}
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.name in wanted:
+                    found[member.name] = load_audio(io.BytesIO(tar.extractfile(member).read()), sample_rate=16000)[0]
+    return found
 
 
 def build(layout, width, depth):
