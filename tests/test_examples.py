@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -302,3 +303,37 @@ def test_clean_tokens(run, model, clips):
     assert cleaned[0] > noisy[0] and cleaned[1] > noisy[1]
     assert cleaned[2] < noisy[2]
     assert len(list(Path("run").glob("*.wav"))) == 9
+
+
+def test_melody(run, model, clips):
+    """Of two clips that say the same, each is decoded with the other's P and with a third one's G."""
+    for number, name in enumerate(("lady", "patience", "patience")):
+        shutil.copy(clips[0].with_name(f"{name}.wav"), f"{number}.wav")
+    said = ("Hello you!", "hello you", "else")
+    rows = [f"{number}.wav\ttoys\t{number // 2}\ten\t{text}" for number, text in enumerate(said)]
+    Path("list.tsv").write_text("path\tsource\tspeaker\tlanguage\ttranscript\n" + "\n".join(rows) + "\n")
+    Path("held.tsv").write_text("source\tspeaker\ntoys\t0\ntoys\t1\n")
+    with tarfile.open("clips.tar", "w") as tar:
+        for number in range(3):
+            tar.add(f"{number}.wav")
+    corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"], archives=["clips.tar"]), corpus.Settings(model=str(model)))
+    arguments = ("--held-out", "held.tsv", "--audio", "clips.tar", "-o", "run", "--source", "toys", "--model", model)
+    lines = run("examples/lm/melody.py", "tokens", *arguments)
+    assert lines[0].startswith("2 pairs of clips of toys that say the same")
+    _, *rows = table(lines)
+    assert [row[0] for row in rows] == ["recording of A", "A", "A without P", "A with B's P", "A with C's G", "A with B's P and C's G"]
+    assert rows[0][1] == "1.00"
+    waves = [load_audio(f"run/{row[0]}.wav")[0] for row in rows]
+    assert all((waves[0].shape == wave.shape) and not torch.equal(waves[1], wave) for wave in waves[2:])
+
+
+def test_alignment_of_melodies(monkeypatch):
+    """A slower reading is found, and its melody comes back as the faster one has it."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples/lm"))
+    melody = runpy.run_path(str(ROOT / "examples/lm/melody.py"))
+    codewords = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
+    path = melody["align"](codewords, codewords.repeat_interleave(2, 0))
+    assert (path // 2 == np.arange(20)).all()
+    frame = 0.032  # two values of F0
+    f0 = np.repeat(np.arange(40), 2)
+    assert (melody["carried_over"](f0, path, frame, 40) == np.repeat(path, 2)).all()
