@@ -300,7 +300,8 @@ def test_clean_tokens(run, model, clips):
     noisy, cleaned, clean = ([float(cell) for cell in row[1:4]] for row in rows)
     assert [row[0] for row in rows] == ["in noise", "in noise, cleaned", "clean"]
     assert clean == [1, 1, 0]
-    assert cleaned[0] > noisy[0] and cleaned[1] > noisy[1]
+    assert cleaned[0] > noisy[0]
+    assert cleaned[1] > noisy[1]
     assert cleaned[2] < noisy[2]
     assert len(list(Path("run").glob("*.wav"))) == 9
 
