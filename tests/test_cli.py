@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 import unitoken
 from unitoken import TokenBundle, Tokenizer, hub, load_audio, save_audio
 from unitoken.cli import app, main, progress, work
-from unitoken.cli.evaluate import CodecName, Metric
+from unitoken.cli.evaluate import ChangeName, CodecName, Metric
 from unitoken.cli.messages import UsageError
 from unitoken.cli.paths import plan
 from unitoken.errors import ModelError
 from unitoken.evaluate.baselines import CODEC2_MODES
+from unitoken.evaluate.changes import CHANGES
 from unitoken.evaluate.lyra import RATES
 from unitoken.evaluate.measures import METRICS
 from unitoken.hub import save_stored
@@ -574,6 +575,16 @@ def manifest(tmp_path):
     path = tmp_path / "clips.tsv"
     path.write_text("\n".join(["path\tsource\tspeaker\tlanguage\tseconds\ttranscript", *rows]) + "\n")
     return path
+
+
+def test_evaluate_degrades(run, manifest):
+    assert [change.value for change in ChangeName] == [*CHANGES]
+    table = run("evaluate", manifest, "--metric", "signal", "-c", "original", "--degrade", "room", "--degrade", "noise-5").stdout
+    assert [line.split(" |")[0] for line in table.splitlines() if line.startswith("| original")] == [
+        "| original",
+        "| original, room of 0.4 s",
+        "| original, noise 5 dB",
+    ]
 
 
 def test_evaluate_prints_and_saves_the_report(run, manifest, tmp_path):

@@ -12,7 +12,7 @@ from speechlike import speech
 from test_evaluate_speakers import tiny_weights
 from unitoken import save_audio
 from unitoken.cli import app
-from unitoken.evaluate import robustness
+from unitoken.evaluate import changes
 
 PITCHES = {"a": ("f", 210.0), "b": ("f", 240.0), "c": ("m", 110.0), "d": ("m", 100.0)}
 
@@ -101,12 +101,12 @@ def test_reference(data):
 
 
 def test_tokens(data, monkeypatch):
-    changes = {"none": lambda clip, _: clip, "noise": robustness.noise(0), "Opus 12k": robustness.opus(12)}
-    monkeypatch.setattr(robustness, "CHANGES", changes)
+    few = {"none": changes.Change("none", lambda clip, _: clip), "noise": changes.noise(0), "opus-12": changes.opus(12)}
+    monkeypatch.setattr(changes, "CHANGES", few)
     monkeypatch.setenv("PATH", "")
     result = call(data, "tokens", data / "m.tsv", "--limit", "3")
     header, none, noise = table(result)
     assert header == ["change", "S", "P"]
     assert none == ["none", "0.000", "0.000"]
     assert float(noise[1]) > 0.2
-    assert "Opus 12k is left out, it needs the programs opusenc and opusdec" in result.stderr
+    assert "Opus 12k is left out, it needs opusenc and opusdec" in result.stderr

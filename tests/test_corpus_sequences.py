@@ -100,6 +100,16 @@ def test_text_travels_along(tokens, layout):
         assert read.spans_of(ids) == [lm.Span((utterance["speaker"],), len(utterance.bundle.s))]
 
 
+def test_texts_may_have_frames_of_their_own(tokens, layout):
+    read = lm.Layout(layout.vocabulary, lm.Interleaved(), text="before")
+
+    def spans(row):
+        return [lm.Span((row["speaker"],), 0), lm.Span((), len(row.bundle.s))]
+
+    for utterance, ids in zip(tokens, corpus.Sequences(tokens, read, shuffle=False, text=spans), strict=True):
+        assert read.spans_of(ids) == spans(utterance)
+
+
 def test_rows_of_parquet_files_become_ids(place, tokens, layout):
     rows = [row for path in sorted(place.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
     ids = [corpus.ids_of_rows(layout)(row) for row in rows]

@@ -12,10 +12,11 @@ from models import tokenizer
 from speechlike import glide, speech
 from unitoken import save_audio
 from unitoken.errors import ConfigError
-from unitoken.evaluate import robustness
+from unitoken.evaluate import changes
+from unitoken.evaluate.changes import CHANGES, Change
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.references import Speaker, by_reference
-from unitoken.evaluate.robustness import CHANGES, token_distances, unit_edit_distance
+from unitoken.evaluate.robustness import token_distances, unit_edit_distance
 from unitoken.evaluate.swap import Pair, measure_melody, measure_melody_swaps, measure_swaps
 from unitoken.tokens import StreamInfo, TokenBundle, TokenizerInfo
 
@@ -49,32 +50,48 @@ def test_a_distance_is_zero_for_equal_runs_only(one, two):
 
 
 def change(name, clip):
-    return CHANGES[name](clip, torch.Generator().manual_seed(0))
+    return CHANGES[name].apply(clip, torch.Generator().manual_seed(0))
 
 
 def test_what_the_changes_do(monkeypatch):
     clip = speech(1.0) * 0.3
     power = clip.square().mean()
-    assert change("gain -12 dB", clip).square().mean() == pytest.approx(float(power) * 10**-1.2, rel=1e-4)
+    assert change("gain-12", clip).square().mean() == pytest.approx(float(power) * 10**-1.2, rel=1e-4)
     for decibel in (20, 10, 5):
-        rush = change(f"noise {decibel} dB", clip) - clip
+        rush = change(f"noise-{decibel}", clip) - clip
         assert float(10 * (power / rush.square().mean()).log10()) == pytest.approx(decibel, abs=0.2)
-    assert len(change("speed 0.9", clip)) == 17778
-    assert len(change("speed 1.1", clip)) == 14546
-    late = change("10 ms later", clip)
+    assert len(change("speed-0.9", clip)) == 17778
+    assert len(change("speed-1.1", clip)) == 14546
+    late = change("10-ms", clip)
     assert torch.equal(late[160:], clip)
     assert not late[:160].any()
     click = torch.zeros(16000)
     click[100] = 0.9
-    room = change("room of 0.4 s", click)
+    room = change("room", click)
     assert room[100] == pytest.approx(0.9, abs=1e-4)
     assert room[101:].square().sum() == pytest.approx(0.9**2 / 4, rel=0.02)
     early, later = room[101:900].square().sum(), room[5000:].square().sum()
     assert later < early * 1e-2
+    for decibel, loudest in ((0, 1), (40, 0.01)):
+        assert float(change(f"peak-{decibel}", clip).abs().max()) == pytest.approx(loudest, rel=1e-5)
+    assert torch.equal(change("peak-0", torch.zeros(10)), torch.zeros(10))
+    spectrum = torch.fft.rfft(change("8-khz", torch.randn(16000, generator=torch.Generator().manual_seed(0)))).abs()
+    assert spectrum[4200:].mean() < 0.01 * spectrum[:3800].mean()
     seen = []
-    monkeypatch.setattr(robustness.Opus, "roundtrip", lambda self, waveform: seen.append(self.kilobits) or SimpleNamespace(waveform=waveform))
-    assert torch.equal(change("Opus 12k", clip), clip)
+    monkeypatch.setattr(changes.Opus, "roundtrip", lambda self, waveform: seen.append(self.kilobits) or SimpleNamespace(waveform=waveform))
+    assert torch.equal(change("opus-12", clip), clip)
     assert seen == [12]
+
+
+UNCHANGED = Change("none", lambda clip, _: clip)
+
+
+@pytest.mark.parametrize(("name", "error"), [("gain-12", 0), ("peak-40", 0), ("peak-0", 0), ("speed-0.9", 0.02), ("speed-1.1", 0.02), ("10-ms", 0)])
+def test_changes_of_level_and_time_are_undone(name, error):
+    clip = speech(1.0) * 0.3
+    back = CHANGES[name].undo(change(name, clip), clip)
+    assert back.shape == clip.shape
+    assert float((back - clip).square().mean() / clip.square().mean()) <= error + 1e-9
 
 
 class Levels:
@@ -89,11 +106,11 @@ class Levels:
 
 def test_tokens_of_levels_move_with_the_level():
     ramp = torch.randn(32000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-4, -1, 32000)
-    found = token_distances(Levels(), [ramp], {"none": lambda clip, _: clip, "up": robustness.gain(6.02), "white": robustness.noise(0)})
+    found = token_distances(Levels(), [ramp], (UNCHANGED, changes.gain(6.02), changes.noise(0)))
     assert found["none"] == {"s": 0, "p": 0}
-    assert 0 < found["up"]["s"] < 0.3  # the same steps, one up: the first is lost and a new one comes
-    assert found["white"]["s"] > 0.5
-    assert found["white"]["p"] == 0
+    assert 0 < found["gain +6.02 dB"]["s"] < 0.3  # the same steps, one up: the first is lost and a new one comes
+    assert found["noise 0 dB"]["s"] > 0.5
+    assert found["noise 0 dB"]["p"] == 0
 
 
 class Hearer:

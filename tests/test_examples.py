@@ -1,6 +1,7 @@
 """Every example runs on a one-second clip with the tiny model, and does what it prints."""
 
 import dataclasses
+import itertools
 import json
 import re
 import runpy
@@ -253,13 +254,17 @@ def test_text_to_speech(run, model, clips):
     corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"], archives=["clips.tar"]), corpus.Settings(model=str(model)))
     held = [number for number in range(30) if zlib.crc32(f"number {number}".encode()) % 20 == 0]
     assert held
-    size = ("--width", 64, "--depth", 1, "--voices", "clips", "--minutes", 0.02, "--model", model)
+    size = ("--width", 64, "--depth", 1, "--voices", "clips", "--minutes", 0.02, "--align", 0.02, "--model", model)
     lines = run("examples/lm/text_to_speech.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", *size)
     assert f"{30 - len(held)} utterances learnt" in lines[1]
     assert f"{len(held)} of 30 have a sentence that is held out" in lines[1]
     _, *rows = table(lines)
     assert rows == [[name, "-", "-"] for name in ("recording", "its tokens, decoded", "from text")]
     assert len(list(Path("run").glob("*.wav"))) == len(held)
+    frames = json.loads(Path("run/words.json").read_text())
+    assert len(frames) == 30 - len(held)
+    length = len(Tokenizer.from_pretrained(model).encode(clips[0]).s)
+    assert all((len(words), sum(words)) == (2, length) for words in frames.values())
 
 
 def test_word_recognition(run, model, clips):
@@ -326,6 +331,50 @@ def test_melody(run, model, clips):
     assert rows[0][1] == "1.00"
     waves = [load_audio(f"run/{row[0]}.wav")[0] for row in rows]
     assert all((waves[0].shape == wave.shape) and not torch.equal(waves[1], wave) for wave in waves[2:])
+
+
+@pytest.fixture
+def alignment(monkeypatch):
+    """The functions of the script that finds words in time."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples/lm"))
+    return runpy.run_path(str(ROOT / "examples/lm/alignment.py"))
+
+
+def brute_force(scores, labels):
+    """Return the best path's sum among all that say the labels."""
+    best = -np.inf
+    for path in itertools.product(range(scores.shape[1]), repeat=len(scores)):
+        said = [label for at, label in enumerate(path) if label and (not at or label != path[at - 1])]
+        if said == labels:
+            best = max(best, scores[range(len(path)), path].sum())
+    return best
+
+
+@pytest.mark.parametrize("labels", [[1], [1, 2], [1, 1], [2, 1, 2], [1, 1, 1]])
+@pytest.mark.parametrize("seed", range(4))
+def test_likeliest_path(alignment, labels, seed):
+    """No path of all that say the labels is likelier than the one with these first and last frames."""
+    scores = np.log(np.random.default_rng(seed).dirichlet(np.ones(3), 6))
+    path = alignment["likeliest_path"](scores, labels)
+    frames = np.zeros(6, int)
+    for label, (first, last) in zip(labels, path, strict=True):
+        frames[first : last + 1] = label
+    assert scores[range(6), frames].sum() == pytest.approx(brute_force(scores, labels))
+
+
+def test_no_path_in_too_few_frames(alignment):
+    scores = np.log(np.full((2, 3), 1 / 3))
+    assert alignment["likeliest_path"](scores, [1, 1]) is None
+    assert alignment["likeliest_path"](scores, [1, 2]).tolist() == [[0, 0], [1, 1]]
+
+
+def test_words_share_the_frames_between_them(alignment):
+    numbers = {" ": 1, "a": 2, "b": 3}
+    heard = [0, 2, 2, 0, 0, 1, 0, 0, 3, 0, 0]
+    scores = np.log(np.where(np.arange(4) == np.array(heard)[:, None], 0.97, 0.01))
+    assert alignment["frames_of_words"](scores, ["a", "b"], numbers) == [5, 6]
+    assert alignment["frames_of_words"](scores, ["a"], numbers) == [11]
+    assert alignment["frames_of_words"](scores[:2], ["a", "b"], numbers) is None
 
 
 def test_alignment_of_melodies(monkeypatch):

@@ -230,6 +230,12 @@ def test_loss_is_on_frames_and_on_what_is_asked_for():
     assert layout.loss_mask(ids).astype(int).tolist() == opening + text + frames + rest
     assert layout.loss_mask(ids, text=True).astype(int).tolist() == opening + [1] * 3 + frames + rest
     assert layout.loss_mask(ids, g=True).astype(int).tolist() == [0] + [1] * 4 + text + frames + rest
+    ids = layout.to_ids(bundle, [lm.Span((4, 5), 1), lm.Span((6,), 1)])
+    again = [1, 0]  # that more text is wanted is learnt, what it is is given
+    assert layout.loss_mask(ids).astype(int).tolist() == opening + text + [1] * 3 + again + [1] * 3 + [1]
+    after = lm.Layout(vocabulary_of(), lm.Interleaved(), text="after")
+    ids = after.to_ids(bundle, [lm.Span((4, 5), 1), lm.Span((6,), 1)])
+    assert after.loss_mask(ids).astype(int).tolist() == opening + [1] * 3 + [0] * 3 + [1] * 3 + [0] * 2 + [1]
 
 
 def test_a_prefix_is_how_a_sequence_begins():

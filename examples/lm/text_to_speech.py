@@ -1,4 +1,6 @@
-"""Text to speech: a transformer reads characters and a voice, and writes S and P, as VALL-E (arXiv 2301.02111) with one sequence for all tokens.
+"""Text to speech: a transformer reads a voice and characters, a word and the next one at a time, and writes S and P of the word.
+
+Text and speech lie in one sequence in turn, as in SPIRIT-LM (arXiv 2402.05755); which frames a word is spoken in is found from S (`alignment.py`).
 
 usage: python examples/lm/text_to_speech.py TOKENS --held-out SPEAKERS.tsv -o RUN --audio TRAIN.tar... [--minutes 60] [--asr WHISPER]
            [--speakers GE2E.safetensors] [--voices rhasspy-kathleen rhasspy-kerstin]
@@ -9,21 +11,41 @@ sentences with G of another clip of the same voice, writes them as WAV files int
 recording and the recording decoded from its tokens.
 """
 
+import json
 import zlib
 
+import numpy as np
 import torch
+from alignment import word_frames
 from transformer import arguments, build, recordings, split, train
 
 from unitoken import Tokenizer, corpus, lm, save_audio
 from unitoken.evaluate.speakers import SpeakerEmbedder
 from unitoken.evaluate.words import count_errors, load_whisper, normalise, pool_errors
 
-MOST_FRAMES, MOST_BYTES, LANGUAGES = 200, 90, ("en", "de")
+MOST_FRAMES, MOST_BYTES, LANGUAGES = 160, 90, ("en", "de")
+ROW, BATCH = 640, 8
 
 
-def text_of(row):
-    """Return what is read: lower case, without punctuation, as UTF-8."""
-    return normalise(row["transcript"]).encode()
+def texts_of(said):
+    """Return what is read for each word, as UTF-8: the word, and the next one, which it sounds of."""
+    words = normalise(said).split()
+    return [tuple(" ".join(words[at : at + 2]).encode()) for at in range(len(words))]
+
+
+def spans_of(tok, tokens, path, minutes):
+    """Return a function that gives the words of an utterance with their frames; they are kept in a file."""
+    if not path.exists():
+        rows = list(tokens)
+        frames = word_frames(tok, rows, [normalise(row["transcript"]) for row in rows], minutes)
+        path.write_text(json.dumps({row.id: found for row, found in zip(rows, frames, strict=True)}))
+    kept = json.loads(path.read_text())
+
+    def spans(row):
+        texts = texts_of(row["transcript"])
+        return [lm.Span(*span) for span in zip(texts, kept[row.id], strict=True)]
+
+    return spans, [number for number, row in enumerate(tokens) if kept[row.id]]
 
 
 def read_aloud(tokens):
@@ -49,14 +71,23 @@ def sentences(tokens, told, voices, number):
     return pairs
 
 
-def speak(model, layout, tok, text, g, seed):
-    """Return the waveform of a text in a voice, and whether the model came to an end."""
+def speak(model, layout, tok, said, g, seed):
+    """Return the waveform of a text in a voice, and whether the model came to the end of each word."""
     torch.manual_seed(seed)
-    prompt = torch.from_numpy(layout.prefix(g, list(text)))[None]
-    constraint = lm.Constraint(layout)
-    ids = model.generate(prompt, do_sample=True, top_k=30, temperature=0.8, max_new_tokens=2 * MOST_FRAMES, logits_processor=[constraint])[0].tolist()
-    parts = list(lm.speak(tok, layout, ids))
-    return torch.cat(parts) if parts else torch.zeros(1), ids[-1] == layout.vocabulary.eos
+    marker, eos = layout.vocabulary.kind("transcript").first, layout.vocabulary.eos
+    texts, most = texts_of(said), 2 * MOST_FRAMES
+    ids, constraint = layout.prefix(g, texts[0]), lm.Constraint(layout)
+    options = {"do_sample": True, "top_k": 30, "temperature": 0.8, "max_new_tokens": most // 4, "logits_processor": [constraint]}
+    whole = True
+    for at, text in enumerate(texts):
+        if at:
+            ids = np.concatenate([ids, layout.prefix(None, text)[1:]])  # less BOS
+        wanted, never = (eos, marker) if at == len(texts) - 1 else (marker, eos)
+        ids = model.generate(torch.from_numpy(ids)[None], eos_token_id=wanted, suppress_tokens=[never], **options)[0].numpy()
+        whole &= ids[-1] == wanted
+        ids = ids[:-1] if ids[-1] == marker else ids
+    parts = list(lm.speak(tok, layout, ids.tolist()))
+    return torch.cat(parts) if parts else torch.zeros(1), whole
 
 
 def measure(model, layout, tok, pairs, args):
@@ -66,7 +97,7 @@ def measure(model, layout, tok, pairs, args):
     embedder = SpeakerEmbedder(args.speakers) if args.speakers else None
     errors, cosines, ended = {}, {}, 0
     for index, (row, voice) in enumerate(pairs):
-        spoken, whole = speak(model, layout, tok, text_of(row), voice.bundle.g, index)
+        spoken, whole = speak(model, layout, tok, row["transcript"], voice.bundle.g, index)
         ended += whole
         save_audio(args.output / f"{index}.wav", spoken, tok.sample_rate)
         said = {"recording": clips[row.id], "its tokens, decoded": tok.decode(row.bundle.replace(g=voice.bundle.g)), "from text": spoken}
@@ -84,10 +115,11 @@ def measure(model, layout, tok, pairs, args):
 
 def main():
     """Train, speak, measure."""
-    parser = arguments(__doc__, depth=8, minutes=60)
+    parser = arguments(__doc__, depth=6, minutes=60)
     parser.add_argument("--audio", nargs="+", required=True, help="tar files with the recordings, to compare with")
     parser.add_argument("--voices", nargs="+", default=["rhasspy-kathleen", "rhasspy-kerstin"], help="sources whose held-out sentences are spoken")
     parser.add_argument("--sentences", type=int, default=40)
+    parser.add_argument("--align", type=float, default=5, metavar="MINUTES", help="of training to find words in time")
     parser.add_argument("--asr", help="Whisper model in CTranslate2's format")
     parser.add_argument("--speakers", help="GE2E weights")
     args = parser.parse_args()
@@ -97,10 +129,12 @@ def main():
     layout = lm.Layout(lm.Vocabulary(tok.info, text_size=256), lm.Interleaved(), text="before")
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    model = build(layout, args.width, args.depth)
+    spans, found = spans_of(tok, learnt, args.output / "words.json", args.align)
+    learnt = learnt.select(found)
+    model = build(layout, args.width, args.depth, {name: tok.codewords(name) for name in "sp"})
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {layout}")
-    print(f"{len(learnt)} utterances learnt, {learnt.seconds / 3600:.2f} h; {sum(told)} of {len(told)} have a sentence that is held out")
-    train(model, layout, corpus.Sequences(learnt, layout, text=text_of), args.output, args.minutes)
+    print(f"{len(learnt)} utterances learnt, {learnt.seconds / 3600:.2f} h; {sum(told)} of {len(told)} have a sentence that is held out", flush=True)
+    train(model, layout, corpus.Sequences(learnt, layout, text=spans), args.output, args.minutes, (ROW, BATCH))
     measure(model.eval(), layout, tok, sentences(tokens, told, args.voices, args.sentences), args)
 
 

@@ -52,27 +52,29 @@ def recordings(archives, wanted):
     return found
 
 
-def build(layout, width, depth):
-    """Return a small decoder-only transformer; tokens begin at random, their embeddings are the output's, too."""
+def build(layout, width, depth, codewords=None):
+    """Return a small decoder-only transformer; tokens begin at random, or as codewords are; their embeddings are the output's, too."""
     config = LlamaConfig(
-        vocab_size=layout.vocabulary.size,
+        vocab_size=layout.vocabulary.text_size if codewords else layout.vocabulary.size,
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=depth,
         num_attention_heads=width // 64,
         max_position_embeddings=4 * ROW,
         tie_word_embeddings=True,
-        pad_token_id=layout.vocabulary.pad,
-        bos_token_id=layout.vocabulary.bos,
-        eos_token_id=layout.vocabulary.eos,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    if codewords:
+        lm.resize_embeddings(model, layout.vocabulary, codewords)
+    ends = layout.vocabulary
+    model.generation_config.update(pad_token_id=ends.pad, bos_token_id=ends.bos, eos_token_id=ends.eos)
+    return model
 
 
-def rows(layout, sequences):
+def rows(layout, sequences, size=(ROW, BATCH)):
     """Yield batches of packed rows."""
-    packed = lm.pack(layout, sequences, ROW)
-    while batch := list(itertools.islice(packed, BATCH)):
+    packed = lm.pack(layout, sequences, size[0])
+    while batch := list(itertools.islice(packed, size[1])):
         yield {name: torch.stack([row[name] for row in batch]) for name in batch[0]}
 
 
@@ -82,19 +84,21 @@ def losses(model, layout, batch):
         mask = lm.block_mask(batch["sequence_ids"])
         hidden = model.model(batch["input_ids"], attention_mask=mask, position_ids=batch["position_ids"]).last_hidden_state
     hidden, labels, table = hidden[:, :-1].float(), batch["labels"][:, 1:], model.lm_head.weight
-    found = {}
+    vocabulary, found = layout.vocabulary, {}
+    ends = [vocabulary.eos, *([vocabulary.kind("transcript").first] if layout.text == "before" else [])]
     for stream in layout.body.streams:
-        kind = layout.vocabulary.kind(f"{stream}0")
+        kind = vocabulary.kind(f"{stream}0")
         first, stop = kind.first, kind.stop
-        ends = stream == "s"  # where S may come, so may the end
-        here = ((labels >= first) & (labels < stop)) | (ends & (labels == layout.vocabulary.eos))
-        choices = torch.cat([table[first:stop], table[layout.vocabulary.eos :][:1]]) if ends else table[first:stop]
-        wanted = torch.where(labels[here] == layout.vocabulary.eos, kind.size, labels[here] - first)
-        found[stream] = torch.nn.functional.cross_entropy(hidden[here] @ choices.T, wanted, reduction="sum"), int(here.sum())
+        here, choices, wanted = (labels >= first) & (labels < stop), [table[first:stop]], labels - first
+        for end in ends if stream == "s" else ():  # where S may come, so may the end
+            here, wanted = here | (labels == end), torch.where(labels == end, sum(map(len, choices)), wanted)
+            choices.append(table[end : end + 1])
+        logits = hidden[here] @ torch.cat(choices).T
+        found[stream] = torch.nn.functional.cross_entropy(logits, wanted[here], reduction="sum"), int(here.sum())
     return found
 
 
-def train(model, layout, data, run, minutes):
+def train(model, layout, data, run, minutes, size=(ROW, BATCH)):
     """Train on `corpus.Sequences`, or go on, until so many minutes are spent; weights and where the data are lie in the run's folder."""
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
     state = {"seconds": 0.0, "step": 0}
@@ -106,7 +110,7 @@ def train(model, layout, data, run, minutes):
     model.train()
     begun, saved, before = time.monotonic(), time.monotonic(), state["seconds"]
     while state["seconds"] < 60 * minutes:
-        for batch in rows(layout, data):
+        for batch in rows(layout, data, size):
             state["seconds"] = before + time.monotonic() - begun
             state["step"] += 1
             spent = min(1.0, state["seconds"] / (60 * minutes))

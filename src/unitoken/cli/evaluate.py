@@ -36,6 +36,24 @@ class CodecName(str, Enum):
     lyra_9200 = "lyra-9200"
 
 
+class ChangeName(str, Enum):
+    """What can happen to clips before a codec hears them; see `unitoken.evaluate.changes`."""
+
+    gain_minus_12 = "gain-12"
+    gain_plus_6 = "gain+6"
+    peak_40 = "peak-40"
+    peak_0 = "peak-0"
+    noise_20 = "noise-20"
+    noise_10 = "noise-10"
+    noise_5 = "noise-5"
+    room = "room"
+    narrow = "8-khz"
+    slower = "speed-0.9"
+    faster = "speed-1.1"
+    later = "10-ms"
+    opus_12 = "opus-12"
+
+
 class Metric(str, Enum):
     """Groups of figures."""
 
@@ -79,6 +97,10 @@ def evaluate(
         list[Path] | None,
         typer.Option("--decoded", metavar="FOLDER", exists=True, file_okay=False, help="Decoded clips of another codec, several times for more."),
     ] = None,
+    degrade: Annotated[
+        list[ChangeName] | None,
+        typer.Option("--degrade", help="Also measure each codec with this done to its input, several times for more; tokens moved are counted."),
+    ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", metavar="MODEL", help="Model, several times to compare; else the default.")
     ] = None,
@@ -121,6 +143,7 @@ def evaluate(
     wanted: Sequence[str | None] = list(dict.fromkeys(model or [])) or [None]
     tokenizers = {entry: load_tokenizer(entry, revision, device) for entry in wanted} if set(names) & set(CHANGES) else {}
     codecs = [made for name in names for made in _codecs(name, tokenizers, lyra)]
+    codecs.extend(measuring.Degraded(codec, change.value) for codec in list(codecs) for change in dict.fromkeys(degrade or ()))
     codecs.extend(measuring.Decoded(folder) for folder in decoded or ())
     with Meter("clips", digits=0) as meter:
         report = measuring.evaluate(

@@ -10,7 +10,7 @@ import typer
 
 from .. import evaluate as measuring
 from ..audio import load_audio
-from ..evaluate import features, probes, references, robustness, swap
+from ..evaluate import changes, features, probes, references, robustness, swap
 from ..evaluate.manifest import read_manifest
 from ..evaluate.markdown import lay_out, number
 from ..evaluate.recordings import Recordings
@@ -197,8 +197,8 @@ def tokens(
     _free(output, force)
     tokenizer, clips = load_tokenizer(model, revision, device), read_manifest(manifest, limit=limit)
     waveforms = [waveform for _, waveform in Recordings().read(clips) if len(waveform)]
-    changes, missing = robustness.possible_changes()
-    found = robustness.token_distances(tokenizer, waveforms, changes, seed=seed)
+    possible, missing = changes.possible_changes()
+    found = robustness.token_distances(tokenizer, waveforms, possible.values(), seed=seed)
     _print("change", {name: {stream.upper(): value for stream, value in streams.items()} for name, streams in found.items()}, 3, output)
     for line in missing:
         typer.echo(line, err=True)

@@ -27,7 +27,7 @@ class Sequences(IterableDataset[NDArray[np.int64]]):
         seed: of the order.
         shuffle: whether there is one; else that of the corpus.
         frames: utterances of more coarse frames are cut into pieces of so many, the last shorter; each with the utterance's G.
-        text: gives an utterance's ids of text, in a layout with text.
+        text: gives an utterance's ids of text, in a layout with text, or its spans where it is known which frames a word or phrase is spoken in.
         part: which share of the corpus, and how many there are: `(rank, ranks)`. They differ by one utterance at most.
 
     Raises:
@@ -42,7 +42,7 @@ class Sequences(IterableDataset[NDArray[np.int64]]):
         seed: int = 0,
         shuffle: bool = True,
         frames: int | None = None,
-        text: Callable[[Utterance], Sequence[int]] | None = None,
+        text: Callable[[Utterance], Sequence[int] | Sequence[Span]] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         if corpus.info != layout.info:
@@ -105,7 +105,12 @@ class Sequences(IterableDataset[NDArray[np.int64]]):
         return [bundle[start : start + self._frames] for start in range(0, len(bundle), self._frames)]
 
     def _ids(self, utterance: Utterance, bundle: TokenBundle) -> NDArray[np.int64]:
-        return self._layout.to_ids(bundle, None if self._text is None else [Span(tuple(self._text(utterance)), len(bundle.s))])
+        return self._layout.to_ids(bundle, None if self._text is None else _spans(self._text(utterance), len(bundle.s)))
+
+
+def _spans(text: Sequence[Any], frames: int) -> Sequence[Span]:
+    """Return spans as they are, and ids of text as one span of all frames."""
+    return text if len(text) and isinstance(text[0], Span) else [Span(tuple(text), frames)]
 
 
 def ids_of_rows(layout: Layout) -> Callable[[Mapping[str, Any]], dict[str, list[int]]]:

@@ -6,6 +6,7 @@ words kept, use of the codebooks and speed, as Markdown, JSON and CSV. What cann
 
 from .baselines import Codec2, Opus
 from .codecs import Codec, Decoded, Original, Roundtrip, TokenizerCodec
+from .degraded import Degraded
 from .lyra import Lyra
 from .mos import Dnsmos
 from .speakers import SpeakerEmbedder
@@ -17,6 +18,7 @@ __all__ = [
     "Codec",
     "Codec2",
     "Decoded",
+    "Degraded",
     "Dnsmos",
     "Lyra",
     "Opus",

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..audio import load_audio
 from ..errors import AudioError, MissingDependencyError
 from .codecs import SAMPLE_RATE, Codec, Roundtrip
+from .degraded import Degraded, moved
 from .journal import Measured
 from .manifest import Clip
 from .measures import Chosen, Measure, choose
@@ -55,7 +56,11 @@ class Bench:
             for codec in self.codecs:
                 codec.roundtrip(reference.waveform, clip.name)
             self._warm = True
-        return [self._measure(codec, reference) for codec in self.codecs]
+        found = {codec.name: self._measure(codec, reference) for codec in self.codecs}
+        for codec in self.codecs:
+            if isinstance(codec, Degraded) and codec.codec.name in found:
+                found[codec.name].row.values.update(moved(found[codec.codec.name].tokens, found[codec.name].tokens))
+        return list(found.values())
 
     def _reference(self, clip: Clip) -> _Reference:
         waveform, _ = load_audio(clip.path, sample_rate=SAMPLE_RATE)

@@ -53,6 +53,8 @@ COLUMNS = [
     _Column(f"WER {CLEAN_SOURCE}", _part("wer", CLEAN_SOURCE), 3),
     _Column("WER", _part("wer", "all"), 3),
     _Column("self-CER", _part("self_cer", "all"), 3),
+    _Column("S moved", _figure("s_moved"), 3),
+    _Column("P moved", _figure("p_moved"), 3),
     *_code_columns("s"),
     *_code_columns("p"),
     _Column("encode xRT", _figure("encode_xrt"), 0),
@@ -69,6 +71,8 @@ REASONS = {
     "vuv_error": "no samples",
     "gross_pitch_error": "fewer than 10 frames voiced in both",
     "speaker_cosine": "no samples",
+    "s_moved": "no samples",
+    "p_moved": "no samples",
     "wer": "no transcript, or a language that is not transcribed",
     "self_cer": "no words heard in the original, or a language that is not transcribed",
 }
@@ -81,6 +85,8 @@ V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. 
 - WER: against the manifest's transcript. self-CER: against what the recogniser hears in the original. Each reference word or character \
 counts as wrong at most once a clip; sums of errors over sums of lengths.
 - Texts are compared in NFKC, lower case, without punctuation save apostrophes inside words, single spaces, digits as they are.
+- moved: unit edit distance of a changed clip's tokens to the clip's own, runs of a token counted once: 0 for the same, about 1 for others. \
+All other figures of a changed clip are against the clip as it was, level and time of what was decoded set back.
 - S, P, used: different tokens seen, perplexity of their distribution, and that over the codebook size.
 - xRT: seconds of audio for each second of wall time, the codec given one clip at a time, after a first clip that is \
 not counted; with several jobs they share the machine."""

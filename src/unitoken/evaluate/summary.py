@@ -15,7 +15,19 @@ from .markdown import render
 from .usage import CodebookUsage
 from .words import Errors, pool_errors
 
-MEANS = ("stoi", "estoi", "pesq_wb", "mel_distance_db", "p808", "f0_correlation", "vuv_error", "gross_pitch_error", "speaker_cosine")
+MEANS = (
+    "stoi",
+    "estoi",
+    "pesq_wb",
+    "mel_distance_db",
+    "p808",
+    "f0_correlation",
+    "vuv_error",
+    "gross_pitch_error",
+    "speaker_cosine",
+    "s_moved",
+    "p_moved",
+)
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,8 @@ class Layout:
     def loss_mask(self, ids: Any, *, g: bool = False, text: bool = False) -> NDArray[np.bool_]:
         """Return which ids a model should learn to write, bool `(ids,)`: those of frames, the markers between them, and EOS.
 
+        In a layout with text before frames the markers of all texts but the first are learnt, too: they say that the text before is spoken.
+
         Args:
             ids: a sequence; padding after it is never learnt, nor is BOS.
             g: whether G is learnt, too, not only given.
@@ -260,7 +262,10 @@ class Layout:
         """
         numbers = self.vocabulary.numbers_of(as_ids(ids))
         names = {"pad", "bos"} | (set() if text else {"text", "transcript"}) | (set() if g else {"global", *books(self.vocabulary, "g")})
-        return ~np.isin(numbers, [number for number, kind in enumerate(self.vocabulary.kinds) if kind.name in names])
+        learnt = ~np.isin(numbers, [number for number, kind in enumerate(self.vocabulary.kinds) if kind.name in names])
+        if self.text == "before":
+            learnt[np.flatnonzero(numbers == self.vocabulary.number("transcript"))[1:]] = True
+        return learnt
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file with the vocabulary in it; an existing one is replaced once the new one is complete."""
