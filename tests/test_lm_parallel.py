@@ -1,5 +1,6 @@
 """One row of ids for each codebook: read again, masked, and refused where it cannot be."""
 
+import json
 import random
 
 import numpy as np
@@ -96,3 +97,21 @@ def test_refusals():
     ids[1, 6] = vocabulary.pad
     with pytest.raises(LayoutError, match=r"at step 6: row 1 \(p0\): expected p0, got pad"):
         layout.from_ids(ids)
+
+
+def test_files(tmp_path):
+    path = tmp_path / "rows.json"
+    layout = lm.Parallel(lm.Vocabulary(info_of(), text_size=5), "sp", [0, 2])
+    layout.save(path)
+    again = lm.Parallel.load(path)
+    bundle = bundle_of(info_of(), 3 * 640)
+    assert (again.vocabulary, again.streams, again.delays) == (layout.vocabulary, "sp", (0, 2))
+    assert (again.to_ids(bundle) == layout.to_ids(bundle)).all()
+    with pytest.raises(ConfigError, match="no layout"):
+        lm.Layout.load(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 9}))
+    with pytest.raises(ConfigError, match="of format 9, this release reads 1"):
+        lm.Parallel.load(path)
+    lm.Layout(layout.vocabulary, lm.Interleaved()).save(path)
+    with pytest.raises(ConfigError, match="no parallel layout: 'parallel'; .* read it with Layout.load"):
+        lm.Parallel.load(path)

@@ -1,5 +1,6 @@
 """One row of ids for each codebook, all of a frame in one step: for models with a head a codebook."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,9 @@ from ..errors import ConfigError, LayoutError
 from ..token_info import TokenizerInfo
 from ..tokens import TokenBundle
 from .bodies import Ids, books, frames_of, ratio
-from .vocabulary import Vocabulary
+from .vocabulary import Vocabulary, load_json, save_json
+
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -209,3 +212,25 @@ class Parallel:
         numbers = self.vocabulary.numbers_of(ids.reshape(-1)).reshape(ids.shape)
         said = np.isin(numbers, [self.vocabulary.number(name) for name in self.rows])
         return np.where(said, (np.cumsum(said, 1) - 1) * (self.info.s.hop / self.info.sample_rate), np.nan)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file with the vocabulary in it; an existing one is replaced once the new one is complete."""
+        parallel = {"streams": self.streams, "delays": list(self.delays)}
+        save_json(path, {"format": _FORMAT, "vocabulary": self.vocabulary.to_json(), "parallel": parallel})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Parallel":
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: if it is no parallel layout, or of another format.
+            OSError: if it cannot be read.
+        """
+        data = load_json(path)
+        try:
+            parallel = data["parallel"]
+            if data["format"] != _FORMAT:
+                raise ConfigError(f"{path} is a parallel layout of format {data['format']}, this release reads {_FORMAT}; write it again with save")
+            return cls(Vocabulary.from_json(data["vocabulary"]), parallel["streams"], parallel["delays"])
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is no parallel layout: {error}; write it again with save, or read it with Layout.load") from error
