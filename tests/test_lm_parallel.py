@@ -113,5 +113,5 @@ def test_files(tmp_path):
     with pytest.raises(ConfigError, match="of format 9, this release reads 1"):
         lm.Parallel.load(path)
     lm.Layout(layout.vocabulary, lm.Interleaved()).save(path)
-    with pytest.raises(ConfigError, match="no parallel layout: 'parallel'; .* read it with Layout.load"):
+    with pytest.raises(ConfigError, match=r"no parallel layout: .parallel.; .* read it with Layout.load"):
         lm.Parallel.load(path)
