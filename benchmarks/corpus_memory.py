@@ -20,8 +20,10 @@ import torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from machine import peak_mib
 from unitoken import corpus
+from unitoken.corpus.run import keep_few_kernels
 
 torch.set_num_threads(1)
+keep_few_kernels()  # as `unitoken corpus encode` does
 place, model, inputs, archives = json.loads(sys.argv[1])
 plan = corpus.make_plan(inputs, archives=archives)
 print(0, peak_mib(), flush=True)

@@ -405,3 +405,46 @@ def test_bad_numbers_are_refused(model, audio, tmp_path):
         encode_corpus(tmp_path, plan_of(audio), model, workers=0)
     with pytest.raises(CorpusError, match="is the memory of this process"):
         encode_corpus("memory://here", plan_of(audio), model, workers=2)
+
+
+GROWTH = """
+import pathlib
+import sys
+
+import torch
+
+from unitoken.corpus.run import keep_few_kernels
+from unitoken.nn.linear import linear
+
+torch.set_num_threads(1)
+if sys.argv[1] == "few":
+    keep_few_kernels()
+weight = torch.randn(64, 64)
+
+def multiply(shapes):
+    with torch.inference_mode():
+        for rows in shapes:
+            linear(torch.ones(rows, 64), weight)
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+print(-multiply(range(100, 500)) + multiply(range(500, 900)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_products_of_many_shapes_do_not_fill_the_memory():
+    environment = {name: value for name, value in os.environ.items() if name not in running._KERNELS}
+    few, all_of_them = (
+        float(subprocess.run([sys.executable, "-c", GROWTH, how], env=environment, capture_output=True, text=True, check=True).stdout)
+        for how in ("few", "all")
+    )
+    assert few < 60
+    assert few < all_of_them / 2 or all_of_them < 60  # MiB; a CPU without kernels of its own keeps none
+
+
+def test_workers_keep_few_kernels_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    running.keep_few_kernels()
+    assert os.environ["LRU_CACHE_CAPACITY"] == "7"
+    assert os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY") == "256"

@@ -78,7 +78,9 @@ def encode(
     """
     from ..corpus import Settings, encode_corpus
     from ..corpus.ranks import read_share
+    from ..corpus.run import keep_few_kernels
 
+    keep_few_kernels()
     share = read_share(shard, os.environ)
     plan = _planned(inputs, archive, audio_column, id_column, rows)
     devices = device or ["cpu"]

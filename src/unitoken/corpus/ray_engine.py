@@ -15,7 +15,7 @@ from .encode import Settings
 from .job import Report, finish, make_shard
 from .plan import Plan
 from .ranks import Share
-from .run import Progress, Tracker, Watch, begin_tracked, ending_early
+from .run import Progress, Tracker, Watch, begin_tracked, ending_early, keep_few_kernels
 from .store import is_url
 
 TRIES = 3
@@ -91,6 +91,7 @@ class _Encoder:
     """
 
     def __init__(self, make: Callable[..., Report]) -> None:
+        keep_few_kernels()
         self.make = make
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
