@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from corpora import manifest, tiny
-from unitoken import corpus
+from unitoken import corpus, lm
 from unitoken.cli import app
 from unitoken.cli import corpus as commands
 from unitoken.corpus.plan import ROWS
@@ -134,6 +134,12 @@ def test_out_again(model, place, tmp_path):
     assert "1 archive" in run("export", place, "--to", "webdataset", "-o", tmp_path / "wds").stdout
     assert "11 documents" in run("export", place, "--to", "megatron", "-o", tmp_path / "ids").stdout
     assert (tmp_path / "ids.bin").exists()
+    layout = lm.Layout(lm.Vocabulary(corpus.open(place).info), lm.Semantic())
+    layout.save(tmp_path / "given.json")
+    assert run("export", place, "--to", "megatron", "-o", tmp_path / "s", "--layout", tmp_path / "given.json").exit_code == 0
+    assert lm.Layout.load(tmp_path / "s.layout.json").body == lm.Semantic()
+    refused = run("export", place, "--to", "jsonl", "-o", tmp_path / "s.jsonl", "--layout", tmp_path / "given.json")
+    assert "--layout goes with --to megatron" in refused.stderr
 
 
 @pytest.mark.parametrize(

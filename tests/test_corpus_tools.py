@@ -1,7 +1,6 @@
 """What is done with a corpus that is there: checked, counted, joined, filtered, compared, written out; and estimated before it is."""
 
 import dataclasses
-import itertools
 import json
 import re
 import shutil
@@ -16,12 +15,12 @@ import torch
 
 import models
 from corpora import encode, manifest, tiny
-from unitoken import corpus, load_audio, save_audio
+from unitoken import corpus, lm, load_audio, save_audio
 from unitoken.corpus import shard as shards
 from unitoken.corpus.check import verify_corpus
 from unitoken.corpus.estimate import estimate
 from unitoken.corpus.job import write_manifest
-from unitoken.corpus.out import decode_corpus, flat_ids, write_jsonl, write_megatron, write_webdataset
+from unitoken.corpus.out import decode_corpus, write_jsonl, write_megatron, write_webdataset
 from unitoken.corpus.sets import diff_corpora, filter_corpus, merge_corpora
 from unitoken.corpus.statistics import statistics_of
 from unitoken.corpus.store import Folder
@@ -246,41 +245,26 @@ def read_megatron(prefix):
     return kind, [np.frombuffer(data, kind, length, pointer).tolist() for length, pointer in zip(lengths, pointers, strict=True)]
 
 
-@pytest.mark.parametrize(("vocabulary", "kind"), [(None, np.uint16), (70000, np.int32)])
-def test_megatron_datasets_hold_flat_ids(vocabulary, kind, place, tmp_path):
+@pytest.mark.parametrize(("text", "kind"), [(0, np.uint16), (70000, np.int32)])
+def test_megatron_datasets_are_read_by_their_layout(text, kind, place, tmp_path):
     tokens = corpus.open(place)
-    ids, size = flat_ids(tokens)
-    info = tokens.info
-    assert size == info.num_g * info.g_size + info.s.codebook_size + info.p.codebook_size
-    count = write_megatron(tokens, tmp_path / "ids", ids, vocabulary=vocabulary or size)
+    given = lm.Layout(lm.Vocabulary(tokens.info, text_size=text), lm.Sequential()) if text else None
+    count = write_megatron(tokens, tmp_path / "ids", given)
     found, documents = read_megatron(tmp_path / "ids")
     assert (found, sum(map(len, documents))) == (kind, count)
+    layout = lm.Layout.load(tmp_path / "ids.layout.json")
+    assert isinstance(layout.body, lm.Sequential if text else lm.Interleaved)
     for document, utterance in zip(documents, tokens, strict=True):
-        bundle, first_s = utterance.bundle, info.num_g * info.g_size
-        voice = [index * info.g_size + int(token) for index, token in enumerate(bundle.g)]
-        frames = zip((first_s + bundle.s).tolist(), (first_s + info.s.codebook_size + bundle.p).tolist(), strict=True)
-        assert document == [*voice, *itertools.chain.from_iterable(frames)]
-    with pytest.raises(CorpusError, match="'u1' has ids from"):
-        write_megatron(tokens, tmp_path / "ids", ids, vocabulary=size // 2)
+        assert layout.from_ids(document, num_samples=utterance.bundle.num_samples) == utterance.bundle
 
 
-@pytest.mark.parametrize("name", ["slow p", "slow s"])
-def test_flat_ids_of_streams_at_two_rates_keep_their_frames_together(name, tmp_path):
-    tok = models.tokenizer(models.VARIANTS[name])
-    bundle = tok.encode(models.clip(9000), sample_rate=16000)
-    ids, size = flat_ids(type("Only", (), {"info": tok.info}))
-    found, info = ids(bundle), tok.info
-    assert len(set(found)) > 20
-    assert 0 <= min(found) <= max(found) < size
-    assert len(found) == bundle.g.numel() + bundle.s.numel() + bundle.p.numel()
-    first_s = info.num_g * info.g_size
-    first_p = first_s + info.s.num_codebooks * info.s.codebook_size
-    of_s, of_p = [one for one in found if first_s <= one < first_p], [one for one in found if one >= first_p]
-    for own, first, about, tokens in ((of_s, first_s, info.s, bundle.s), (of_p, first_p, info.p, bundle.p)):
-        rows = np.array(own).reshape(-1, about.num_codebooks) - first - np.arange(about.num_codebooks) * about.codebook_size
-        assert np.array_equal(rows, tokens.reshape(len(tokens), -1).numpy())
-    beginning = found[bundle.g.numel() :][: info.s.num_codebooks * info.hop // info.s.hop]
-    assert beginning == of_s[: len(beginning)]
+def test_layouts_that_do_not_fit_a_corpus(place, tmp_path):
+    tokens, other = corpus.open(place), models.tokenizer(models.VARIANTS["slow p"]).info
+    with pytest.raises(CorpusError, match="build a vocabulary from"):
+        write_megatron(tokens, tmp_path / "ids", lm.Layout(lm.Vocabulary(other), lm.Interleaved()))
+    with pytest.raises(CorpusError, match="take one without text"):
+        write_megatron(tokens, tmp_path / "ids", lm.Layout(lm.Vocabulary(tokens.info, text_size=4), lm.Interleaved(), text="after"))
+    assert not list(tmp_path.glob("ids*"))
 
 
 def test_an_estimate_is_about_what_comes_out(place, settings):

@@ -52,20 +52,29 @@ def export(
     kind: Annotated[
         Kind, typer.Option("--to", help="jsonl: a line an utterance; webdataset: tars of .utok and .json; megatron: ids as .bin and .idx.")
     ],
+    layout: Annotated[
+        Path | None,
+        typer.Option(
+            "--layout", exists=True, dir_okay=False, help="For megatron: how ids lie, as lm.Layout.save wrote it; else S and P in turn."
+        ),
+    ] = None,
     limit: Limit = None,
 ) -> None:
     """Write a corpus in another format. As Parquet it can be read by `datasets.load_dataset("parquet", ...)` as it is."""
     from ..corpus import Corpus, out
 
+    if layout is not None and kind is not Kind.megatron:
+        raise UsageError(f"--layout goes with --to megatron, not with {kind.value}")
     opened = Corpus(corpus)[:limit]
     if kind is Kind.jsonl:
         typer.echo(f"{output}: {counted(out.write_jsonl(opened, output), 'line')}")
     elif kind is Kind.webdataset:
         typer.echo(f"{output}: {counted(len(out.write_webdataset(opened, output)), 'archive')}")
     else:
-        ids, vocabulary = out.flat_ids(opened)
-        count = out.write_megatron(opened, output, ids, vocabulary=vocabulary)
-        typer.echo(f"{output}.bin, {output}.idx: {counted(len(opened), 'document')}, {count} ids of a vocabulary of {vocabulary}")
+        from ..lm import Layout
+
+        count = out.write_megatron(opened, output, None if layout is None else Layout.load(layout))
+        typer.echo(f"{output}.bin, {output}.idx, {output}.layout.json: {counted(len(opened), 'document')}, {count} ids")
 
 
 def merge(

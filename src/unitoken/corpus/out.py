@@ -5,7 +5,7 @@ import json
 import os
 import struct
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ import numpy as np
 from ..audio import save_audio
 from ..errors import CorpusError
 from ..files import replacing
+from ..lm import Interleaved, Layout, Vocabulary
 from ..tokenizer import Tokenizer
-from ..tokens import TokenBundle
 from .reader import Corpus, Utterance
 from .shard import STREAMS
 
-Ids = Callable[[TokenBundle], Sequence[int]]
-"""Turns a bundle into the ids of a language model."""
 SHARD_BYTES = 1 << 28
 
 
@@ -87,62 +85,42 @@ def write_webdataset(corpus: Corpus, folder: str | os.PathLike[str], *, shard_by
     return made
 
 
-def write_megatron(corpus: Corpus, prefix: str | os.PathLike[str], ids: Ids, *, vocabulary: int) -> int:
-    """Write `PREFIX.bin` and `PREFIX.idx` as Megatron-LM's indexed datasets have them, a document an utterance, and return how many ids.
+def write_megatron(corpus: Corpus, prefix: str | os.PathLike[str], layout: Layout | None = None) -> int:
+    """Write `PREFIX.bin` and `PREFIX.idx` as Megatron-LM's indexed datasets have them, a document an utterance, and `PREFIX.layout.json` beside them.
 
     Args:
         corpus: or a part of one.
         prefix: path without suffix; its folder must exist.
-        ids: turns a bundle into ids; `flat_ids` is one.
-        vocabulary: how many ids there are; up to 65,500 take two bytes each, as in Megatron-LM.
+        layout: how tokens are written, without text; None for G, then S and P in turn.
+
+    Returns:
+        how many ids were written. Vocabularies of up to 65,499 ids take two bytes each, as in Megatron-LM, larger ones four.
 
     Raises:
-        CorpusError: if an id is out of range.
+        CorpusError: if the layout is of another tokenizer, or has text.
     """
+    layout = layout or Layout(Vocabulary(corpus.info), Interleaved())
+    if corpus.info != layout.info:
+        raise CorpusError(f"the corpus is of {corpus.info.name}, the layout of {layout.info.name}; build a vocabulary from corpus.info")
+    if layout.text != "none":
+        raise CorpusError(f"a layout with text={layout.text!r} needs words for each utterance; take one without text, or corpus.Sequences")
     prefix = Path(prefix)
-    kind, code = (np.uint16, 8) if vocabulary < 65500 else (np.int32, 4)
-    lengths, total = list[int](), 0
-    with replacing(prefix.with_name(prefix.name + ".bin")) as data, replacing(prefix.with_name(prefix.name + ".idx")) as index:
+    kind, code = (np.uint16, 8) if layout.vocabulary.size < 65500 else (np.int32, 4)
+    lengths, names = list[int](), [prefix.with_name(prefix.name + suffix) for suffix in (".bin", ".idx")]
+    with replacing(names[0]) as data, replacing(names[1]) as index:
         with data.open("wb") as file:
             for utterance in corpus:
-                own = np.asarray(ids(utterance.bundle), np.int64)
-                if own.size and not 0 <= own.min() <= own.max() < vocabulary:
-                    raise CorpusError(f"{utterance.id!r} has ids from {own.min()} to {own.max()}, the vocabulary is 0 to {vocabulary - 1}")
-                file.write(own.astype(kind).tobytes())
-                lengths.append(len(own))
-                total += len(own)
+                ids = layout.to_ids(utterance.bundle)
+                file.write(ids.astype(kind).tobytes())
+                lengths.append(len(ids))
         ends = np.cumsum([0, *lengths], dtype=np.int64)
         with index.open("wb") as file:
             file.write(b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, code, len(lengths), len(lengths) + 1))
             file.write(np.asarray(lengths, np.int32).tobytes())
             file.write((ends[:-1] * np.dtype(kind).itemsize).tobytes())
             file.write(np.arange(len(lengths) + 1, dtype=np.int64).tobytes())
-    return total
-
-
-def flat_ids(corpus: Corpus) -> tuple[Ids, int]:
-    """Return ids of G, then frame after frame of S and P, each codebook with ids of its own, and how many ids there are.
-
-    Codebook `k` of G has `k * g_size + token`; behind all of G come S's, then P's, likewise. Where S and P have different rates, the
-    frames of each coarse frame follow each other, S first.
-    """
-    info = corpus.info
-    first_s = info.num_g * info.g_size
-    first_p = first_s + info.s.num_codebooks * info.s.codebook_size
-    vocabulary = first_p + info.p.num_codebooks * info.p.codebook_size
-
-    def ids(bundle: TokenBundle) -> list[int]:
-        found = [] if bundle.g is None else [index * info.g_size + int(token) for index, token in enumerate(bundle.g)]
-        streams = [(bundle.s, first_s, info.s), *([] if bundle.p is None else [(bundle.p, first_p, info.p)])]
-        rows = [tokens.reshape(-1, about.num_codebooks).tolist() for tokens, _, about in streams]
-        for frame in range(len(bundle)):
-            for own, (_, first, about) in zip(rows, streams, strict=True):
-                rate = info.hop // about.hop
-                for row in own[frame * rate : (frame + 1) * rate]:
-                    found += [first + book * about.codebook_size + token for book, token in enumerate(row)]
-        return found
-
-    return ids, vocabulary
+    layout.save(prefix.with_name(prefix.name + ".layout.json"))
+    return int(ends[-1])
 
 
 def plain(utterance: Utterance) -> dict[str, Any]:
