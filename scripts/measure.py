@@ -4,6 +4,7 @@ usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        h
        python scripts/measure.py melody MANIFEST [--clips 30]                 how far is the decoder's F0 from the true one, and what does it cost?
        python scripts/measure.py windows MANIFEST [--clips 30]                what is left of speech whose bands are heard through longer windows
        python scripts/measure.py texture MANIFEST [--clips 30]                level and roughness of the decoded spectrum, band by band
+       python scripts/measure.py unquantized MANIFEST [--clips 30] [--asr M]  what S's and P's codebooks cost: latents in the place of codewords
 Each takes --model (default: the packaged one) and --threads.
 """
 
@@ -19,6 +20,7 @@ import torch
 from swift_f0 import SwiftF0
 
 from unitoken import Tokenizer, load_audio
+from unitoken.evaluate import Roundtrip, TokenizerCodec, evaluate
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.signal import pesq_wb, stoi
 from unitoken.evaluate.usage import CodebookCounter
@@ -130,10 +132,35 @@ def texture(args, tok):
         print(f"| {low} to {high} | {level:.1f} | {made:.1f} | {clean:.1f} |")
 
 
+class Unquantized(TokenizerCodec):
+    """Decodes the latents of some streams in the place of their codewords, by codebooks that hold the clip's own latents."""
+
+    def __init__(self, tok, streams):
+        super().__init__(tok, name=f"{' and '.join(streams.upper())} not quantized")
+        self.books = {stream: getattr(tok._codec, f"quantizer_{stream}").codebook for stream in streams}
+
+    def roundtrip(self, waveform, clip=""):
+        bundle = self.tokenizer.encode(waveform, sample_rate=16000, latents=True)
+        kept = {stream: book.clone() for stream, book in self.books.items()}
+        for stream, book in self.books.items():
+            book[: len(bundle.s)] = bundle.latents[stream]
+        decoded = self.tokenizer.decode(bundle.replace(**dict.fromkeys(self.books, torch.arange(len(bundle.s)))))
+        for stream, book in kept.items():
+            self.books[stream].copy_(book)
+        return Roundtrip(decoded, None, None, 0.0, 0.0)
+
+
+def unquantized(args, tok):
+    """Signal and words, decoded from codewords and from latents."""
+    codecs = [TokenizerCodec(tok), *(Unquantized(tok, streams) for streams in ("s", "p", "sp"))]
+    metrics = ["signal", "pitch", *(["words"] if args.asr else [])]
+    print(evaluate(args.manifest, codecs, metrics=metrics, asr=args.asr, limit=args.clips).markdown())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, melody, windows, texture):
+    for run in (codebooks, melody, windows, texture, unquantized):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
@@ -141,6 +168,8 @@ def main():
         command.add_argument("manifest", type=Path)
         if run is not codebooks:
             command.add_argument("--clips", type=int, default=30)
+            if run is unquantized:
+                command.add_argument("--asr", help="Whisper model in CTranslate2's format, for words")
             continue
         command.add_argument("archives", type=Path, nargs="+")
         command.add_argument("--hours", type=float, default=5.0, help="of clips drawn at random from the manifest")
