@@ -54,9 +54,7 @@ def export(
     ],
     layout: Annotated[
         Path | None,
-        typer.Option(
-            "--layout", exists=True, dir_okay=False, help="For megatron: how ids lie, as lm.Layout.save wrote it; else S and P in turn."
-        ),
+        typer.Option("--layout", exists=True, dir_okay=False, help="For megatron: how ids lie, as lm.Layout.save wrote it; else S and P in turn."),
     ] = None,
     limit: Limit = None,
 ) -> None:

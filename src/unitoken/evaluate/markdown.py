@@ -1,8 +1,10 @@
 """The report as Markdown: one table of figures, words by source, what was left out, and what each column means."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from .confidence import Interval
 
 CLEAN_SOURCE = "librispeech"
 """The source whose word error rate has a column of its own: the recogniser's own errors are fewest there."""
@@ -61,6 +63,8 @@ COLUMNS = [
     _Column("decode xRT", _figure("decode_xrt"), 0),
 ]
 
+WORD_TITLES = {"wer": "WER", "self_cer": "self-CER"}
+
 REASONS = {
     "stoi": "less than about 0.4 s of speech",
     "estoi": "less than about 0.4 s of speech",
@@ -84,6 +88,8 @@ NOTES = """\
 V/UV err: share of frames voiced in one only; gross err: off by more than 20 %. Means over clips.
 - WER: against the manifest's transcript. self-CER: against what the recogniser hears in the original. Each reference word or character \
 counts as wrong at most once a clip; sums of errors over sums of lengths.
+- How sure: 95 % of draws of as many clips, with replacement, the same for all codecs. Where a difference lies on both sides of 0, other clips \
+might turn it round.
 - Texts are compared in NFKC, lower case, without punctuation save apostrophes inside words, single spaces, digits as they are.
 - moved: unit edit distance of a changed clip's tokens to the clip's own, runs of a token counted once: 0 for the same, about 1 for others. \
 All other figures of a changed clip are against the clip as it was, level and time of what was decoded set back.
@@ -92,18 +98,21 @@ All other figures of a changed clip are against the clip as it was, level and ti
 not counted; with several jobs they share the machine."""
 
 
-def render(context: dict[str, Any], summaries: Sequence[Summary]) -> str:
+def render(context: dict[str, Any], summaries: Sequence[Summary], confidence: Mapping[str, Mapping[str, Interval]], base: str) -> str:
     """Return the whole report as Markdown; columns that nothing fills are left out.
 
     Args:
         context: what `Report.context` holds.
         summaries: what `Report.summaries` returns.
+        confidence: what `Report.confidence` returns.
+        base: the codec that others are compared with.
     """
     sections = [
         "# Evaluation",
         title_line(context, summaries),
         lay_out(figure_table(summaries)),
         "## Words by source\n\n" + lay_out(sources) if (sources := source_table(summaries)) else "",
+        _how_sure(summaries, confidence, base),
         _left_out(summaries),
         _absent(context["absent"]),
         "## What the columns mean",
@@ -133,9 +142,22 @@ def source_table(summaries: Sequence[Summary]) -> list[list[str]]:
     keys = [(figure, source) for figure in ("wer", "self_cer") for source in sorted({s for summary in summaries for s in summary[figure]} - {"all"})]
     if not keys:
         return []
-    titles = {"wer": "WER", "self_cer": "self-CER"}
     body = [[summary["codec"], *(number(summary[figure].get(source), 3) for figure, source in keys)] for summary in summaries]
-    return [["codec", *(f"{titles[figure]} {source}" for figure, source in keys)], *body]
+    return [["codec", *(f"{WORD_TITLES[figure]} {source}" for figure, source in keys)], *body]
+
+
+def _how_sure(summaries: Sequence[Summary], confidence: Mapping[str, Mapping[str, Interval]], base: str) -> str:
+    if not confidence:
+        return ""
+    columns = [(figure, part) for figure in confidence for part in ("rate", "difference")]
+    titles = [WORD_TITLES[figure] if part == "rate" else f"{WORD_TITLES[figure]} less that of {base}" for figure, part in columns]
+    names = [summary["codec"] for summary in summaries]
+    body = [[name, *(_between(getattr(confidence[figure][name], part), signed=part == "difference") for figure, part in columns)] for name in names]
+    return "## How sure the words are\n\n" + lay_out([["codec", *titles], *body])
+
+
+def _between(ends: tuple[float, float] | None, *, signed: bool) -> str:
+    return "-" if ends is None else " to ".join(f"{end:+.3f}" if signed else f"{end:.3f}" for end in ends)
 
 
 def _left_out(summaries: Sequence[Summary]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import replacing
+from .confidence import Interval, intervals
 from .markdown import render
 from .usage import CodebookUsage
 from .words import Errors, pool_errors
@@ -28,6 +29,8 @@ MEANS = (
     "s_moved",
     "p_moved",
 )
+
+WORDS = ("wer", "self_cer")
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,25 @@ class Report:
         """Return the figures of each codec; see `summarise`."""
         return [summarise(name, [row for row in self.rows if row.codec == name], self.usage.get(name, {})) for name in self.codecs]
 
+    @property
+    def base(self) -> str:
+        """The codec that others are compared with: the first that is not the original."""
+        return next((name for name in self.codecs if name != "original"), self.codecs[0])
+
+    def confidence(self) -> dict[str, dict[str, Interval]]:
+        """Return how sure the words are, figure -> codec -> interval; see `intervals`."""
+        counts = {figure: {name: [row.errors.get(figure) for row in self.rows if row.codec == name] for name in self.codecs} for figure in WORDS}
+        return {figure: found for figure in WORDS if (found := intervals(counts[figure], self.base))}
+
     def markdown(self) -> str:
         """Return the tables as Markdown."""
-        return render(self.context, self.summaries())
+        return render(self.context, self.summaries(), self.confidence(), self.base)
 
     def to_json(self) -> str:
         """Return context, summaries and rows as JSON text; what could not be measured is null."""
-        data = {"context": self.context, "codecs": self.summaries(), "rows": [dataclasses.asdict(row) for row in self.rows]}
+        sure = {figure: {name: dataclasses.asdict(interval) for name, interval in found.items()} for figure, found in self.confidence().items()}
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        data = {"context": self.context, "codecs": self.summaries(), "confidence": sure, "rows": rows}
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
@@ -133,7 +148,7 @@ def summarise(name: str, rows: Sequence[Row], usage: dict[str, CodebookUsage]) -
     """
     seconds = sum(row.seconds for row in rows)
     values = {key: [row.values[key] for row in rows if key in row.values] for key in MEANS}
-    errors = {key: [(row.source, row.errors[key]) for row in rows if key in row.errors] for key in ("wer", "self_cer")}
+    errors = {key: [(row.source, row.errors[key]) for row in rows if key in row.errors] for key in WORDS}
     tried = {key: list(found) for key, found in values.items() if found} | {key: [e for _, e in found] for key, found in errors.items() if found}
     return {
         "codec": name,
