@@ -370,11 +370,13 @@ def test_no_path_in_too_few_frames(alignment):
 
 def test_words_share_the_frames_between_them(alignment):
     numbers = {" ": 1, "a": 2, "b": 3}
-    heard = [0, 2, 2, 0, 0, 1, 0, 0, 3, 0, 0]
-    scores = np.log(np.where(np.arange(4) == np.array(heard)[:, None], 0.97, 0.01))
-    assert alignment["frames_of_words"](scores, ["a", "b"], numbers) == [5, 6]
-    assert alignment["frames_of_words"](scores, ["a"], numbers) == [11]
-    assert alignment["frames_of_words"](scores[:2], ["a", "b"], numbers) is None
+    for late, frames in ((8, [5, 6]), (9, [6, 5])):
+        heard = np.array([0, 2, 2, 0, 0, 1, 0, 0, 0, 0, 0])
+        heard[late] = 3
+        sure = np.log(np.where(np.arange(4) == heard[:, None], 0.97, 0.01))
+        assert alignment["frames_of_words"](sure, ["a", "b"], numbers) == frames
+    assert alignment["frames_of_words"](sure, ["a"], numbers) == [11]
+    assert alignment["frames_of_words"](sure[:2], ["a", "b"], numbers) is None
 
 
 def test_alignment_of_melodies(monkeypatch):
