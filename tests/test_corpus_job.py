@@ -447,4 +447,4 @@ def test_workers_keep_few_kernels_unless_told_otherwise(monkeypatch):
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     running.keep_few_kernels()
     assert os.environ["LRU_CACHE_CAPACITY"] == "7"
-    assert os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY") == "256"
+    assert os.environ.pop("ONEDNN_PRIMITIVE_CACHE_CAPACITY") == "16"

@@ -24,7 +24,7 @@ from unitoken.evaluate.signal import mel_distance
 from unitoken.evaluate.words import count_errors, load_whisper, pool_errors
 from unitoken.train.noise import NoiseBank
 
-BATCH = 24
+BATCH, FRAMES = 24, 100  # utterances in a step, and the most frames of each
 
 
 class Cleaner(nn.Module):
@@ -36,7 +36,7 @@ class Cleaner(nn.Module):
         self.tables = nn.ModuleList(nn.Embedding.from_pretrained(table) for table in tables)
         self.stem = nn.Linear(sum(table.shape[1] for table in tables), width)
         shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": depth, "num_attention_heads": width // 64}
-        self.body = LlamaModel(LlamaConfig(vocab_size=1, **shape))
+        self.body = LlamaModel(LlamaConfig(vocab_size=1, bos_token_id=None, eos_token_id=None, **shape))
         self.heads = nn.ModuleList(nn.Linear(width, table.shape[1]) for table in tables)
         self.frequencies = nn.ParameterList(torch.zeros(len(table)) for table in tables)
 
@@ -76,6 +76,12 @@ def pairs_to_learn(tok, rows, waves, noises, path):
     return [(kept[str(number)].long(), streams_of(row.bundle)) for number, row in enumerate(rows)]
 
 
+def piece(noisy, clean):
+    """Return the same frames of both, from a random one on."""
+    start = int(torch.randint(max(1, len(noisy) - FRAMES + 1), ()))
+    return noisy[start : start + FRAMES], clean[start : start + FRAMES]
+
+
 def learn(net, pairs, minutes):
     """Train for some minutes, the learning rate falling to nothing."""
     optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), betas=(0.9, 0.98), weight_decay=0.05)
@@ -85,7 +91,7 @@ def learn(net, pairs, minutes):
             spent, step = min(1.0, (time.monotonic() - begun) / (60 * minutes)), step + 1
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 * min(1.0, step / 100) * (1 - spent) + 1e-6
-            noisy, clean = zip(*(pairs[number] for number in start.tolist()), strict=True)
+            noisy, clean = zip(*(piece(*pairs[number]) for number in start.tolist()), strict=True)
             lengths = torch.tensor([len(tokens) for tokens in noisy])
             wanted = pad_sequence(clean, batch_first=True, padding_value=-100)
             told = net(pad_sequence(noisy, batch_first=True), lengths)

@@ -95,6 +95,7 @@ def measure(model, layout, tok, pairs, args):
     clips = recordings(args.audio, {row.id for pair in pairs for row in pair})
     asr = load_whisper(args.asr) if args.asr else None
     embedder = SpeakerEmbedder(args.speakers) if args.speakers else None
+    languages = list(dict.fromkeys(row["language"] for row, _ in pairs))
     errors, cosines, ended = {}, {}, 0
     for index, (row, voice) in enumerate(pairs):
         spoken, whole = speak(model, layout, tok, row["transcript"], voice.bundle.g, index)
@@ -103,14 +104,15 @@ def measure(model, layout, tok, pairs, args):
         said = {"recording": clips[row.id], "its tokens, decoded": tok.decode(row.bundle.replace(g=voice.bundle.g)), "from text": spoken}
         for name, wave in said.items():
             if asr:
-                errors.setdefault(name, []).append(count_errors(row["transcript"], asr.transcribe(wave, row["language"]), "word"))
+                wrong = count_errors(row["transcript"], asr.transcribe(wave, row["language"]), "word")
+                errors.setdefault(name, {language: [] for language in languages})[row["language"]].append(wrong)
             if embedder:
                 cosines.setdefault(name, []).append(embedder.similarity(wave, clips[voice.id]))
     print(f"\n{len(pairs)} sentences, {ended} of them ended by the model\n")
-    print("| | WER | voice, cosine to the prompt |\n|---|---:|---:|")
+    print(f"| | {' | '.join(f'WER {language}' for language in languages)} | voice, cosine to the prompt |\n|---|{'---:|' * (len(languages) + 1)}")
     for name in ("recording", "its tokens, decoded", "from text"):
-        wer = f"{pool_errors(errors[name]):.3f}" if asr else "-"
-        print(f"| {name} | {wer} | {f'{sum(cosines[name]) / len(cosines[name]):.3f}' if embedder else '-'} |")
+        wers = [f"{pool_errors(errors[name][language]):.3f}" if asr else "-" for language in languages]
+        print(f"| {name} | {' | '.join(wers)} | {f'{sum(cosines[name]) / len(cosines[name]):.3f}' if embedder else '-'} |")
 
 
 def main():

@@ -23,7 +23,7 @@ from .plan import Plan
 from .ranks import Share
 
 _EVERY_S = 0.2
-_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
+_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 """How many kernels for shapes of products oneDNN and torch keep, almost half a MB each; by themselves 1,024, which takes hours of speech to fill."""
 
 
