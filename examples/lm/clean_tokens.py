@@ -100,6 +100,8 @@ def learn(net, pairs, minutes):
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
+            if spent == 1:
+                break
             if step % 50 == 0:
                 print(f"step {step}  {spent * minutes:.1f} min  loss {loss.item():.3f}", flush=True)
 

@@ -63,6 +63,8 @@ def learn(net, clips, minutes):
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
+            if spent == 1:
+                break
 
 
 def heard(net, tokens):
