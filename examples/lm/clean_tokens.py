@@ -9,14 +9,12 @@ of the clean one, frame by frame. Speakers of SPEAKERS.tsv and a fifth of the no
 speech, cleaned or not, and from the clean ones, prints what they share with the clean ones, and writes the first three as WAV files into RUN.
 """
 
-import time
-
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformer import arguments, recordings, split
+from transformer import arguments, descend, recordings, split
 from transformers import LlamaConfig, LlamaModel
 
 from unitoken import Tokenizer, corpus, save_audio
@@ -83,27 +81,15 @@ def piece(noisy, clean):
 
 
 def learn(net, pairs, minutes):
-    """Train for some minutes, the learning rate falling to nothing."""
-    optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), betas=(0.9, 0.98), weight_decay=0.05)
-    begun, spent, step = time.monotonic(), 0.0, 0
-    while spent < 1:
-        for start in torch.randperm(len(pairs)).split(BATCH):
-            spent, step = min(1.0, (time.monotonic() - begun) / (60 * minutes)), step + 1
-            for group in optimizer.param_groups:
-                group["lr"] = 1e-3 * min(1.0, step / 100) * (1 - spent) + 1e-6
-            noisy, clean = zip(*(piece(*pairs[number]) for number in start.tolist()), strict=True)
-            lengths = torch.tensor([len(tokens) for tokens in noisy])
-            wanted = pad_sequence(clean, batch_first=True, padding_value=-100)
-            told = net(pad_sequence(noisy, batch_first=True), lengths)
-            loss = sum(F.cross_entropy(logits.transpose(1, 2), wanted[..., at]) for at, logits in enumerate(told))
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            if spent == 1:
-                break
-            if step % 50 == 0:
-                print(f"step {step}  {spent * minutes:.1f} min  loss {loss.item():.3f}", flush=True)
+    """Train for some minutes."""
+
+    def loss_of(noisy, clean):
+        noisy, clean = zip(*map(piece, noisy, clean), strict=True)
+        told = net(pad_sequence(noisy, batch_first=True), torch.tensor([len(tokens) for tokens in noisy]))
+        wanted = pad_sequence(clean, batch_first=True, padding_value=-100)
+        return sum(F.cross_entropy(logits.transpose(1, 2), wanted[..., at]) for at, logits in enumerate(told))
+
+    descend(net, pairs, loss_of, minutes, batch=BATCH, rate=1e-3, warmup=100, every=50, betas=(0.9, 0.98), weight_decay=0.05)
 
 
 @torch.no_grad()

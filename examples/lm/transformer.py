@@ -137,3 +137,26 @@ def save(model, optimizer, run, state):
     save_file({name: value.contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}, run / "model.safetensors")
     torch.save(optimizer.state_dict(), run / "optimizer.pt")
     (run / "state.json").write_text(json.dumps(state))
+
+
+def descend(net, examples, loss_of, minutes, *, batch, rate, warmup=1, every=0, **options):
+    """Train a network for some minutes on random batches of a list; the learning rate rises for some steps and falls to nothing.
+
+    Every so many steps, if asked to, the loss is printed.
+    """
+    optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), rate, **options)
+    begun, spent, step = time.monotonic(), 0.0, 0
+    while spent < 1:
+        for start in torch.randperm(len(examples)).split(batch):
+            spent, step = min(1.0, (time.monotonic() - begun) / (60 * minutes)), step + 1
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, step / warmup) * (1 - spent) + 1e-6
+            loss = loss_of(*zip(*(examples[number] for number in start.tolist()), strict=True))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            if every and step % every == 0:
+                print(f"step {step}  {spent * minutes:.1f} min  loss {loss.item():.3f}", flush=True)
+            if spent == 1:
+                break

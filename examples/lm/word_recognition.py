@@ -8,13 +8,12 @@ name the words of a clip in order. For S, for P and for both a recurrent network
 """
 
 import argparse
-import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
-from transformer import split
+from transformer import descend, split
 
 from unitoken import Tokenizer, corpus
 from unitoken.evaluate.words import count_errors, pool_errors
@@ -48,23 +47,13 @@ def clips_of(rows, streams, numbers):
 
 
 def learn(net, clips, minutes):
-    """Train for some minutes, the learning rate falling to nothing."""
-    optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), 2e-3)
-    begun, spent = time.monotonic(), 0.0
-    while spent < 1:
-        for start in torch.randperm(len(clips)).split(BATCH):
-            spent = min(1.0, (time.monotonic() - begun) / (60 * minutes))
-            for group in optimizer.param_groups:
-                group["lr"] = 2e-3 * (1 - spent) + 1e-6
-            tokens, words = zip(*(clips[number] for number in start.tolist()), strict=True)
-            lengths, sizes = (torch.tensor([len(one) for one in some]) for some in (tokens, words))
-            loss = F.ctc_loss(net(pad_sequence(tokens, batch_first=True), lengths), torch.cat(words), lengths, sizes, zero_infinity=True)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimizer.step()
-            if spent == 1:
-                break
+    """Train for some minutes."""
+
+    def loss_of(tokens, words):
+        lengths, sizes = (torch.tensor([len(one) for one in some]) for some in (tokens, words))
+        return F.ctc_loss(net(pad_sequence(tokens, batch_first=True), lengths), torch.cat(words), lengths, sizes, zero_infinity=True)
+
+    descend(net, clips, loss_of, minutes, batch=BATCH, rate=2e-3)
 
 
 def heard(net, tokens):

@@ -17,6 +17,7 @@ from ..files import replacing
 from ..lm import Interleaved, Layout, Vocabulary
 from ..tokenizer import Tokenizer
 from .reader import Corpus, Utterance
+from .sequences import check_layout
 from .shard import STREAMS
 
 SHARD_BYTES = 1 << 28
@@ -100,8 +101,7 @@ def write_megatron(corpus: Corpus, prefix: str | os.PathLike[str], layout: Layou
         CorpusError: if the layout is of another tokenizer, or has text.
     """
     layout = layout or Layout(Vocabulary(corpus.info), Interleaved())
-    if corpus.info != layout.info:
-        raise CorpusError(f"the corpus is of {corpus.info.name}, the layout of {layout.info.name}; build a vocabulary from corpus.info")
+    check_layout(corpus, layout)
     if layout.text != "none":
         raise CorpusError(f"a layout with text={layout.text!r} needs words for each utterance; take one without text, or corpus.Sequences")
     prefix = Path(prefix)

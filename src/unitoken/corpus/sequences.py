@@ -45,8 +45,7 @@ class Sequences(IterableDataset[NDArray[np.int64]]):
         text: Callable[[Utterance], Sequence[int] | Sequence[Span]] | None = None,
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        if corpus.info != layout.info:
-            raise CorpusError(f"the corpus is of {corpus.info.name}, the layout of {layout.info.name}; build a vocabulary from corpus.info")
+        check_layout(corpus, layout)
         if (text is None) != (layout.text == "none"):
             raise CorpusError(f"a layout with text={layout.text!r} {'needs text=' if text is None else 'takes no text='}")
         if frames is not None and (text is not None or frames < 1):
@@ -111,6 +110,12 @@ class Sequences(IterableDataset[NDArray[np.int64]]):
 def _spans(text: Sequence[Any], frames: int) -> Sequence[Span]:
     """Return spans as they are, and ids of text as one span of all frames."""
     return text if len(text) and isinstance(text[0], Span) else [Span(tuple(text), frames)]
+
+
+def check_layout(corpus: Corpus, layout: Layout) -> None:
+    """Refuse a layout of another tokenizer than a corpus."""
+    if corpus.info != layout.info:
+        raise CorpusError(f"the corpus is of {corpus.info.name}, the layout of {layout.info.name}; build a vocabulary from corpus.info")
 
 
 def ids_of_rows(layout: Layout) -> Callable[[Mapping[str, Any]], dict[str, list[int]]]:
