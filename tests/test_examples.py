@@ -261,7 +261,7 @@ def test_text_to_speech(run, model, clips):
     _, *rows = table(lines)
     assert rows == [[name, "-", "-"] for name in ("recording", "its tokens, decoded", "from text")]
     assert len(list(Path("run").glob("*.wav"))) == len(held)
-    frames = json.loads(Path("run/words.json").read_text())
+    frames = json.loads(Path("run/pieces.json").read_text())
     assert len(frames) == 30 - len(held)
     length = len(Tokenizer.from_pretrained(model).encode(clips[0]).s)
     assert all((len(words), sum(words)) == (2, length) for words in frames.values())
@@ -369,14 +369,13 @@ def test_no_path_in_too_few_frames(alignment):
 
 
 def test_words_share_the_frames_between_them(alignment):
-    numbers = {" ": 1, "a": 2, "b": 3}
     for late, frames in ((8, [5, 6]), (9, [6, 5])):
         heard = np.array([0, 2, 2, 0, 0, 1, 0, 0, 0, 0, 0])
         heard[late] = 3
         sure = np.log(np.where(np.arange(4) == heard[:, None], 0.97, 0.01))
-        assert alignment["frames_of_words"](sure, ["a", "b"], numbers) == frames
-    assert alignment["frames_of_words"](sure, ["a"], numbers) == [11]
-    assert alignment["frames_of_words"](sure[:2], ["a", "b"], numbers) is None
+        assert alignment["frames_of_units"](sure, [[2], [3]], [1]) == frames
+    assert alignment["frames_of_units"](sure, [[2]], [1]) == [11]
+    assert alignment["frames_of_units"](sure[:2], [[2], [3]], [1]) is None
 
 
 def test_alignment_of_melodies(monkeypatch):

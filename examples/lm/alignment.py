@@ -1,4 +1,4 @@
-"""Which frames a word is spoken in: a recogniser of characters that hears nothing but S, and the likeliest way through what it hears."""
+"""Which frames a word or a phone is spoken in: a recogniser that hears nothing but S, and the likeliest way through what it hears."""
 
 import numpy as np
 import torch
@@ -31,26 +31,39 @@ def likeliest_path(scores, labels):
     return np.array([[np.flatnonzero(path == state)[0], np.flatnonzero(path == state)[-1]] for state in range(1, len(states), 2)])
 
 
-def frames_of_words(scores, words, numbers):
-    """Return how many frames each of the words lasts, which together are all of them; None if there are too few."""
-    path = likeliest_path(scores, [numbers[character] for character in " ".join(words)])
+def joined(units, gap=()):
+    """Return the labels of all units in a row, those of `gap` between them."""
+    return [label for number, unit in enumerate(units) for label in (*(gap if number else ()), *unit)]
+
+
+def frames_of_units(scores, units, gap=()):
+    """Return how many frames each of the units lasts, which together are all of them; None if there are too few.
+
+    A unit is a list of labels, such as the characters of a word; between two units are the labels of `gap`, such as a space.
+    """
+    path = likeliest_path(scores, joined(units, gap))
     if path is None:
         return None
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1  # of each word in the text: its space, or the end
-    borders = [int(path[end - 1, 1] + path[end + 1, 0] + 1) // 2 for end in ends[:-1]]  # in the middle of what is between two words
+    firsts = np.cumsum([0, *(len(unit) + len(gap) for unit in units[:-1])])
+    lasts = firsts + [len(unit) - 1 for unit in units]
+    borders = [int(path[last, 1] + path[first, 0] + 1) // 2 for last, first in zip(lasts[:-1], firsts[1:], strict=True)]  # halfway
     return np.diff([0, *borders, len(scores)]).tolist()
 
 
 @torch.no_grad()
-def word_frames(tok, rows, texts, minutes):
-    """Return the frames of each word of each text, None where it cannot be spoken in so few; learns to recognise characters first."""
-    characters = sorted({character for text in texts for character in text})
-    numbers = {character: number for number, character in enumerate(characters, 1)}
+def unit_frames(tok, rows, texts, minutes, gap=()):
+    """Return the frames of each unit of each text, None where it cannot be spoken in so few; learns to recognise the units' labels first.
+
+    Texts are lists of units, units are sequences of labels, labels are strings.
+    """
+    numbers = {label: number for number, label in enumerate(sorted({label for text in texts for unit in (*text, gap) for label in unit}), 1)}
+    told = [[[numbers[label] for label in unit] for unit in text] for text in texts]
+    between = [numbers[label] for label in gap]
     torch.manual_seed(0)
     net = Recogniser([tok.codewords("s")[0]], len(numbers))
-    clips = [(row.bundle.s[:, None], torch.tensor([numbers[character] for character in text])) for row, text in zip(rows, texts, strict=True)]
+    clips = [(row.bundle.s[:, None], torch.tensor(joined(units, between))) for row, units in zip(rows, told, strict=True)]
     with torch.enable_grad():
         learn(net.train(), clips, minutes)
     net.eval()
     scores = [net(tokens[None], torch.tensor([len(tokens)]))[:, 0].numpy() for tokens, _ in clips]
-    return [frames_of_words(score, text.split(), numbers) for score, text in zip(scores, texts, strict=True)]
+    return [frames_of_units(score, units, between) for score, units in zip(scores, told, strict=True)]

@@ -1,22 +1,24 @@
-"""Text to speech: a transformer reads a voice and characters, a word and the next one at a time, and writes S and P of the word.
+"""Text to speech: a transformer reads a voice and a piece of text at a time, and writes S and P of the piece.
 
-Text and speech lie in one sequence in turn, as in SPIRIT-LM (arXiv 2402.05755); which frames a word is spoken in is found from S (`alignment.py`).
+Text and speech lie in one sequence in turn, as in SPIRIT-LM (arXiv 2402.05755); which frames a piece is spoken in is found from S (`alignment.py`).
+A piece is a phone, told with the two after it; without phones a word in characters, told with the next one.
 
-usage: python examples/lm/text_to_speech.py TOKENS --held-out SPEAKERS.tsv -o RUN --audio TRAIN.tar... [--minutes 60] [--asr WHISPER]
-           [--speakers GE2E.safetensors] [--voices rhasspy-kathleen rhasspy-kerstin]
+usage: python examples/lm/text_to_speech.py TOKENS --held-out SPEAKERS.tsv -o RUN --audio TRAIN.tar... [--phones PHONES.tsv] [--minutes 60]
+           [--asr WHISPER] [--speakers GE2E.safetensors] [--voices rhasspy-kathleen rhasspy-kerstin]
 
-TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker, language and transcript. Every twentieth sentence is held
-out for all speakers, and so are the speakers of SPEAKERS.tsv. Trains for so many minutes in all, goes on where it was stopped, then speaks held-out
-sentences with G of another clip of the same voice, writes them as WAV files into RUN, and prints words lost and nearness of the voice, beside the
-recording and the recording decoded from its tokens.
+TOKENS is a folder that `unitoken corpus encode` wrote, with the columns source, speaker, language and transcript, PHONES.tsv what `phones.py` wrote.
+Every twentieth sentence is held out for all speakers, and so are the speakers of SPEAKERS.tsv. Trains for so many minutes in all, goes on where it
+was stopped, then speaks held-out sentences with G of another clip of the same voice, writes them as WAV files into RUN, and prints words lost and
+nearness of the voice, beside the recording and the recording decoded from its tokens.
 """
 
+import csv
 import json
 import zlib
 
 import numpy as np
 import torch
-from alignment import word_frames
+from alignment import unit_frames
 from transformer import arguments, build, recordings, split, train
 
 from unitoken import Tokenizer, corpus, lm, save_audio
@@ -24,32 +26,61 @@ from unitoken.evaluate.speakers import SpeakerEmbedder
 from unitoken.evaluate.words import count_errors, load_whisper, normalise, pool_errors
 
 MOST_FRAMES, MOST_BYTES, LANGUAGES = 160, 90, ("en", "de")
-ROW, BATCH = 640, 8
+ROW, BATCH, AHEAD, PAUSE = 720, 4, 2, "|"
 
 
-def texts_of(said):
-    """Return what is read for each word, as UTF-8: the word, and the next one, which it sounds of."""
-    words = normalise(said).split()
-    return [tuple(" ".join(words[at : at + 2]).encode()) for at in range(len(words))]
+class Words:
+    """Texts as words, told as UTF-8: a word, and the next one, which it sounds of."""
+
+    size, gap = 256, " "
+
+    def pieces(self, row):
+        """Return the words of an utterance."""
+        return normalise(row["transcript"]).split()
+
+    def told(self, words):
+        """Return what is read for each word."""
+        return [tuple(" ".join(words[at : at + 2]).encode()) for at in range(len(words))]
 
 
-def spans_of(tok, tokens, path, minutes):
-    """Return a function that gives the words of an utterance with their frames; they are kept in a file."""
+class Phones:
+    """Texts as phones of a table, with pauses around them: a phone, and the next two."""
+
+    gap = ()
+
+    def __init__(self, path):
+        with open(path, encoding="utf-8") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            self.known = {row["path"]: [PAUSE, *row["phones"].split(), PAUSE] for row in rows}
+        self.numbers = {phone: number for number, phone in enumerate(sorted({phone for text in self.known.values() for phone in text}))}
+        self.size = len(self.numbers)
+
+    def pieces(self, row):
+        """Return the phones of an utterance, each in a list."""
+        return [[phone] for phone in self.known.get(row.id, ())]
+
+    def told(self, phones):
+        """Return what is read for each phone."""
+        ids = [self.numbers[phone] for (phone,) in phones]
+        return [tuple(ids[at : at + 1 + AHEAD]) for at in range(len(ids))]
+
+
+def spans_of(tok, tokens, text, path, minutes):
+    """Return a function that gives the pieces of an utterance with their frames, which are kept in a file, and the utterances that have them."""
     if not path.exists():
         rows = list(tokens)
-        frames = word_frames(tok, rows, [normalise(row["transcript"]) for row in rows], minutes)
+        frames = unit_frames(tok, rows, [text.pieces(row) for row in rows], minutes, text.gap)
         path.write_text(json.dumps({row.id: found for row, found in zip(rows, frames, strict=True)}))
     kept = json.loads(path.read_text())
 
     def spans(row):
-        texts = texts_of(row["transcript"])
-        return [lm.Span(*span) for span in zip(texts, kept[row.id], strict=True)]
+        return [lm.Span(*span) for span in zip(text.told(text.pieces(row)), kept[row.id], strict=True)]
 
     return spans, [number for number, row in enumerate(tokens) if kept[row.id]]
 
 
-def read_aloud(tokens):
-    """Return the utterances whose words are known and that fit into a row, and whether each one's sentence is held out."""
+def read_aloud(tokens, text):
+    """Return the utterances whose text is known and that fit into a row, and whether each one's sentence is held out."""
     columns = [tokens.column(name).to_pylist() for name in ("transcript", "language", "samples")]
     most = MOST_FRAMES * tokens.info.hop
     fits = [
@@ -57,7 +88,7 @@ def read_aloud(tokens):
         for number, (said, language, samples) in enumerate(zip(*columns, strict=True))
         if said and said[0] != "[" and language in LANGUAGES and samples <= most and 0 < len(normalise(said).encode()) <= MOST_BYTES
     ]
-    chosen = tokens.select(fits)
+    chosen = tokens.select([number for number in fits if text.pieces(tokens[number])])
     return chosen, [zlib.crc32(normalise(said).encode()) % 20 == 0 for said in chosen.column("transcript").to_pylist()]
 
 
@@ -71,13 +102,12 @@ def sentences(tokens, told, voices, number):
     return pairs
 
 
-def speak(model, layout, tok, said, g, seed):
-    """Return the waveform of a text in a voice, and whether the model came to the end of each word."""
+def speak(model, layout, tok, texts, g, seed):
+    """Return the waveform of a text in a voice, and whether the model came to the end of each piece."""
     torch.manual_seed(seed)
     marker, eos = layout.vocabulary.kind("transcript").first, layout.vocabulary.eos
-    texts, most = texts_of(said), 2 * MOST_FRAMES
     ids, constraint = layout.prefix(g, texts[0]), lm.Constraint(layout)
-    options = {"do_sample": True, "top_k": 30, "temperature": 0.8, "max_new_tokens": most // 4, "logits_processor": [constraint]}
+    options = {"do_sample": True, "top_k": 30, "temperature": 0.8, "max_new_tokens": MOST_FRAMES // 2, "logits_processor": [constraint]}
     whole = True
     for at, text in enumerate(texts):
         if at:
@@ -90,7 +120,7 @@ def speak(model, layout, tok, said, g, seed):
     return torch.cat(parts) if parts else torch.zeros(1), whole
 
 
-def measure(model, layout, tok, pairs, args):
+def measure(model, layout, tok, text, pairs, args):
     """Speak the held-out sentences and print the table."""
     clips = recordings(args.audio, {row.id for pair in pairs for row in pair})
     asr = load_whisper(args.asr) if args.asr else None
@@ -98,7 +128,7 @@ def measure(model, layout, tok, pairs, args):
     languages = list(dict.fromkeys(row["language"] for row, _ in pairs))
     errors, cosines, ended = {}, {}, 0
     for index, (row, voice) in enumerate(pairs):
-        spoken, whole = speak(model, layout, tok, row["transcript"], voice.bundle.g, index)
+        spoken, whole = speak(model, layout, tok, text.told(text.pieces(row)), voice.bundle.g, index)
         ended += whole
         save_audio(args.output / f"{index}.wav", spoken, tok.sample_rate)
         said = {"recording": clips[row.id], "its tokens, decoded": tok.decode(row.bundle.replace(g=voice.bundle.g)), "from text": spoken}
@@ -121,23 +151,25 @@ def main():
     parser.add_argument("--audio", nargs="+", required=True, help="tar files with the recordings, to compare with")
     parser.add_argument("--voices", nargs="+", default=["rhasspy-kathleen", "rhasspy-kerstin"], help="sources whose held-out sentences are spoken")
     parser.add_argument("--sentences", type=int, default=40)
-    parser.add_argument("--align", type=float, default=5, metavar="MINUTES", help="of training to find words in time")
+    parser.add_argument("--phones", help="table of phones; without it words are told by their characters")
+    parser.add_argument("--align", type=float, default=5, metavar="MINUTES", help="of training to find the pieces in time")
     parser.add_argument("--asr", help="Whisper model in CTranslate2's format")
     parser.add_argument("--speakers", help="GE2E weights")
     args = parser.parse_args()
     tok = Tokenizer.from_pretrained(args.model)
-    tokens, told = read_aloud(corpus.open(args.tokens))
+    text = Phones(args.phones) if args.phones else Words()
+    tokens, told = read_aloud(corpus.open(args.tokens), text)
     learnt, _ = split(tokens.select([number for number, out in enumerate(told) if not out]), args.held_out)
-    layout = lm.Layout(lm.Vocabulary(tok.info, text_size=256), lm.Interleaved(), text="before")
+    layout = lm.Layout(lm.Vocabulary(tok.info, text_size=text.size), lm.Interleaved(), text="before")
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    spans, found = spans_of(tok, learnt, args.output / "words.json", args.align)
+    spans, found = spans_of(tok, learnt, text, args.output / "pieces.json", args.align)
     learnt = learnt.select(found)
     model = build(layout, args.width, args.depth, {name: tok.codewords(name) for name in "sp"})
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {layout}")
     print(f"{len(learnt)} utterances learnt, {learnt.seconds / 3600:.2f} h; {sum(told)} of {len(told)} have a sentence that is held out", flush=True)
     train(model, layout, corpus.Sequences(learnt, layout, text=spans), args.output, args.minutes, (ROW, BATCH))
-    measure(model.eval(), layout, tok, sentences(tokens, told, args.voices, args.sentences), args)
+    measure(model.eval(), layout, tok, text, sentences(tokens, told, args.voices, args.sentences), args)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class ReconstructionSettings:
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
         voices: utterances of each step, 2 or more, that are decoded once more with the G of another one of them; the decoder learns that F0 keeps its
             course at that one's height, and that the global encoder hears that one's voice, so that voices follow G where P contradicts. 0 for none.
+        magnitudes: windows, in samples, of the loss of compressed magnitudes.
         entropy: target of rate control, as a share of a codebook's bits; for quantizers of the kind `gumbel`.
         weights: of the losses; `entropy` (for each bit off the target) is TF-Codec's 0.01 times 0.04; `guess` is that of a network that
             foretells P from S, see `Redundancy`.
@@ -56,6 +57,7 @@ class ReconstructionSettings:
     heard: int = 0
     swapped: int = 0
     voices: int = 0
+    magnitudes: tuple[int, ...] = (2048,)
     entropy: float = 0.95
     weights: tuple[tuple[str, float], ...] = (
         ("mel", 1.0),
@@ -80,6 +82,8 @@ class ReconstructionSettings:
                 raise TrainError(f"{name} must be 0, or from 2 to the batch of {self.batch}, got {number}")
         if not 0 <= self.heard <= self.batch:
             raise TrainError(f"heard must be from 0 to the batch of {self.batch}, got {self.heard}")
+        if not self.magnitudes or any(window < 64 or window % 4 for window in self.magnitudes):
+            raise TrainError(f"magnitudes must be windows of 64 samples or more, divisible by 4, at least one, got {self.magnitudes}")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Reconstructor(nn.Module):
         self.steps = codec.config.hop_p // PITCH_HOP
         self.energy = nn.Sequential(nn.Linear(codec.config.residual.quantizer.dim, 128), nn.GELU(), nn.Linear(128, self.steps))
         self.redundancy = Redundancy(codec.config.semantic.quantizer.dim, codec.config.residual.quantizer.dim)
-        self.spectral = SpectralLoss(codec.config.sample_rate)
+        self.spectral = SpectralLoss(codec.config.sample_rate, compressed=settings.magnitudes)
         self.envelope = EnvelopeLoss(codec.config.sample_rate)
 
     def forward(self, example: Example, generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor, Tensor]:
