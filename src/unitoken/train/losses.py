@@ -17,8 +17,8 @@ class SpectralLoss(nn.Module):
     Args:
         sample_rate: Hz.
         resolutions: window sizes in samples and their mel bands; hops are a quarter of the window.
-        compressed: windows of the compressed magnitudes, exponent 0.3 (as TF-Codec's spectral loss). In a long one single harmonics are told apart where
-            the pitch rests, in one of 40 to 50 ms where it moves.
+        compressed: windows of the compressed magnitudes, exponent 0.3 (as TF-Codec's spectral loss). In a long one single harmonics are told apart
+            where the pitch rests, in one of 40 to 50 ms where it moves.
     """
 
     def __init__(
