@@ -243,18 +243,49 @@ def test_unit_language_model(run, model, tmp_path):
     assert len(load_audio("run/0.wav")[0]) >= 75 * Tokenizer.from_pretrained(model).hop
 
 
-def test_text_to_speech(run, model, clips):
+def spelt(folder, monkeypatch):
+    """Put a program in the way of `espeak-ng` that takes letters for phones, and marks what the real one marks."""
+    program = folder / "bin" / "espeak-ng"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/usr/bin/env python3\n"
+        "import re, sys\n"
+        "*options, said = sys.argv[1:]\n"
+        "assert options == ['-q', '--ipa', '--sep=_', '-v', 'en-us', '--'], options\n"
+        "for clause in re.findall('[^,]+', said.lower()):\n"
+        "    print(' '.join('(en)_\u02c8' + '_'.join(word) + '_??' for word in re.findall('[a-z]+', clause)))\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+
+def test_phones(run, tmp_path, monkeypatch):
+    """Phones are separated by spaces, pauses are marked, stress and changes of language are not."""
+    spelt(tmp_path, monkeypatch)
+    rows = ["a.wav\ten\tHo, -ho la!", "b.wav\tar\tla", "c.wav\ten\t[noise]", "d.wav\ten\t", 'e.wav\ten\t"la"']
+    Path("list.tsv").write_text("path\tlanguage\ttranscript\n" + "\n".join(rows) + "\n")
+    assert run("examples/lm/phones.py", "list.tsv", "-o", "phones.tsv") == ["2 transcripts: phones.tsv"]
+    assert Path("phones.tsv").read_text() == "path\tphones\na.wav\th o | h o l a\ne.wav\tl a\n"
+
+
+@pytest.mark.parametrize("phones", [False, True])
+def test_text_to_speech(run, model, clips, phones, tmp_path, monkeypatch):
     """Sentences that are held out are spoken, each in the voice of another clip, and compared with their recordings."""
+    said = [("go", "no", "it", "on", "up", "us")[number % 6] for number in range(30)]
     with tarfile.open("clips.tar", "w") as tar:
         for number in range(30):
             tar.add(clips[number % 2], f"{number}.wav")
-    rows = [f"{number}.wav\tclips\t{number % 2}\ten\tNumber {number}!" for number in range(30)]
+    rows = [f"{number}.wav\tclips\t{number % 2}\ten\t{word} {number}!" for number, word in enumerate(said)]
     Path("list.tsv").write_text("path\tsource\tspeaker\tlanguage\ttranscript\n" + "\n".join(rows) + "\n")
     Path("held.tsv").write_text("source\tspeaker\n")
     corpus.encode_corpus("tokens", corpus.make_plan(["list.tsv"], archives=["clips.tar"]), corpus.Settings(model=str(model)))
-    held = [number for number in range(30) if zlib.crc32(f"number {number}".encode()) % 20 == 0]
+    held = [number for number, word in enumerate(said) if zlib.crc32(f"{word} {number}".encode()) % 20 == 0]
     assert held
     size = ("--width", 64, "--depth", 1, "--voices", "clips", "--minutes", 0.02, "--align", 0.02, "--model", model)
+    if phones:
+        spelt(tmp_path, monkeypatch)
+        run("examples/lm/phones.py", "list.tsv", "-o", "phones.tsv")
+        size += ("--phones", "phones.tsv")
     lines = run("examples/lm/text_to_speech.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", *size)
     assert f"{30 - len(held)} utterances learnt" in lines[1]
     assert f"{len(held)} of 30 have a sentence that is held out" in lines[1]
@@ -264,7 +295,8 @@ def test_text_to_speech(run, model, clips):
     frames = json.loads(Path("run/pieces.json").read_text())
     assert len(frames) == 30 - len(held)
     length = len(Tokenizer.from_pretrained(model).encode(clips[0]).s)
-    assert all((len(words), sum(words)) == (2, length) for words in frames.values())
+    pieces = 2 + 2 if phones else 2  # the two letters between pauses, or word and number
+    assert all((len(lengths), sum(lengths)) == (pieces, length) for lengths in frames.values())
 
 
 def test_word_recognition(run, model, clips):

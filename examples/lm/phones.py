@@ -8,6 +8,7 @@ where a sentence pauses. Transcripts that begin with `[`, which describe and do 
 
 import argparse
 import csv
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def phones_of(said, voice):
     """Return the phones of a sentence."""
     command = ["espeak-ng", "-q", "--ipa", "--sep=_", "-v", voice, "--", said]
     clauses = subprocess.run(command, capture_output=True, check=True, text=True).stdout.translate(STRESS).split("\n")
-    told = [clause.replace("_", " ").replace("|", " ").split() for clause in clauses]
+    told = [
+        [phone for phone in re.split(r"[_|\s]+", clause) if phone and phone[0] not in "(?"] for clause in clauses
+    ]  # (en): it changes its language
     return " | ".join(" ".join(phones) for phones in told if phones)
 
 
