@@ -38,6 +38,21 @@ def test_the_learning_rate_rises_and_falls(monkeypatch):
     assert [clock.learning_rate(step) for step in (0, 3, 4, 5, 6)] == [0.25, 1, 1, 0.5, 0.02]
 
 
+@pytest.mark.parametrize("capability", ["AVX512", "AVX2", "DEFAULT"])
+def test_bfloat16_is_for_processors_that_are_made_for_it(monkeypatch, capability):
+    """Elsewhere a product in bfloat16 takes a hundred times as long as one in float32."""
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    cpu = torch.device("cpu")
+    assert replace(RUN, autocast=True).in_bfloat16(cpu) == (capability == "AVX512")
+    assert not replace(RUN, autocast=False).in_bfloat16(cpu)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_for_gpus_that_have_it(monkeypatch, native):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert replace(RUN, autocast=True).in_bfloat16(torch.device("cuda", 0)) == native
+
+
 def test_a_run_of_so_many_steps_is_the_same_however_often_it_was_broken_off(tmp_path, monkeypatch):
     """Rates follow the steps of all its parts, and the minutes may end one of these, not the whole."""
     run, rates = replace(RUN, minutes=60.0, steps=10, learning_rate=1.0, warmup=2, cooldown=0.5), dict[str, list[float]]()

@@ -44,7 +44,8 @@ def test_what_is_foretold_hears_its_neighbours_and_no_padding():
     assert touched_alone.nonzero().flatten().tolist() == [5]
 
 
-def test_codewords_are_chosen_in_full_precision():
+def test_codewords_are_chosen_in_full_precision(monkeypatch):
+    monkeypatch.setattr("unitoken.train.run.has_bfloat16", lambda device: True)
     student = QuantizedStudent(make_codec(), RefineSettings(replace(RUN, autocast=True))).eval()
     magnitudes = torch.rand(4, 200 * TINY.hop_s // TINY.front_end.hop, TINY.front_end.n_fft // 2 + 1, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(4, 200, 1)

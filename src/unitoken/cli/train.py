@@ -172,7 +172,7 @@ def reconstruct(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    held, hears = averaged_state(start) if start else None, open_teacher(teacher, place, run.autocast)
+    held, hears = averaged_state(start) if start else None, open_teacher(teacher, place, run.in_bfloat16(place))
     train_reconstruction(loaded, maker, output, chosen, run, device=place, trained=trained, start=held, teacher=hears)
     typer.echo(f"reconstruction run: {output}")
 
@@ -205,7 +205,7 @@ def adversarial(
     place = find_device(device)
     if parallel.rank() == 0:
         keep_config(output, loaded.config)
-    hears = open_teacher(teacher, place, shared.autocast)
+    hears = open_teacher(teacher, place, shared.in_bfloat16(place))
     train_adversarial(loaded, maker, output, chosen, shared, device=place, start=heads_of(run), teacher=hears)
     typer.echo(f"adversarial run: {output}")
 

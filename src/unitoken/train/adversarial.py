@@ -145,7 +145,7 @@ def train_adversarial(
     keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
-    module = Adversary(codec, settings, autocast=run.autocast, teacher=teacher).to(device)
+    module = Adversary(codec, settings, autocast=run.in_bfloat16(device), teacher=teacher).to(device)
     module.rebuilder.warm_start(start)
     if run.compile:
         module.rebuilder.compile_parts()

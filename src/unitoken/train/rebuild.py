@@ -51,7 +51,7 @@ def train_reconstruction(
     keep_record(folder, maker.sampler.utterances, settings=settings, run=run)
     torch.manual_seed(run.seed + parallel.rank())
     device = torch.device(device)
-    module = Reconstructor(codec, settings, autocast=run.autocast, teacher=teacher).to(device)
+    module = Reconstructor(codec, settings, autocast=run.in_bfloat16(device), teacher=teacher).to(device)
     if trained or start is not None:
         module.warm_start(start)
     if run.compile:

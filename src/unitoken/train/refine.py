@@ -90,7 +90,7 @@ class QuantizedStudent(nn.Module):
         self.trainer.warm_start()
         self.reader = Reader(codec.config.semantic.quantizer.dim)
         self.phones = PhoneHead(codec.config.semantic.quantizer.dim, phones)
-        self.autocast = settings.run.autocast
+        self.run = settings.run
 
     def forward(self, magnitudes: Tensor, mask: Tensor, unquantized: Tensor, still: bool) -> tuple[Tensor, Tensor, Tensor | None, Quantized]:
         """Return what is foretold with and without the neighbours, `(batch, frames, dim)` each, logits of phones, and what quantizing gave.
@@ -101,7 +101,7 @@ class QuantizedStudent(nn.Module):
             unquantized: bool `(batch, 1, 1)`: utterances whose latents are read as they are.
             still: whether the encoder gets no gradient.
         """
-        with torch.autocast(mask.device.type, torch.bfloat16, enabled=self.autocast):
+        with torch.autocast(mask.device.type, torch.bfloat16, enabled=self.run.in_bfloat16(mask.device)):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not still):
                 latent = self.student(magnitudes, mask)
             quantized = self.trainer(latent, mask)  # in full precision, as always

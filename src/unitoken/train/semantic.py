@@ -225,7 +225,7 @@ def train_semantic(lessons: LessonMaker[SemanticSettings], start: Callable[[Sema
     module = TaughtStudent(student, lessons.number_of_phones).to(lessons.device)
 
     def losses(wrapped: nn.Module, lesson: Lesson, number: int, generator: torch.Generator) -> dict[str, Tensor]:
-        with torch.autocast(lessons.device.type, torch.bfloat16, enabled=lessons.settings.run.autocast):
+        with torch.autocast(lessons.device.type, torch.bfloat16, enabled=lessons.settings.run.in_bfloat16(lessons.device)):
             latent, logits = wrapped(lesson.magnitudes, lesson.mask)
         missed, misheard = regression_loss(latent, lesson.target, lesson.mask), phone_loss(logits, lesson.mask, lesson.phones)
         return {"loss": missed + lessons.settings.phones * misheard, "missed": missed, "phones": misheard}
