@@ -1,5 +1,7 @@
 """What bundles say of a tokenizer, and which of them it decodes."""
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from .config import CodecConfig
@@ -38,12 +40,13 @@ def voice_latent(bundle: TokenBundle, dim: int) -> Tensor:
     return latent
 
 
-def accepted(bundle: TokenBundle, ours: TokenizerInfo, *, force: bool) -> Tokens:
+def accepted(bundle: TokenBundle, ours: TokenizerInfo, known: Collection[str], *, force: bool) -> Tokens:
     """Return what is decoded of a bundle.
 
     Args:
         bundle: of any tokenizer.
         ours: of the tokenizer that is to decode it.
+        known: fingerprints of those whose bundles it decodes.
         force: take a bundle of another tokenizer too, if the shapes of their streams are the same.
 
     Raises:
@@ -53,7 +56,7 @@ def accepted(bundle: TokenBundle, ours: TokenizerInfo, *, force: bool) -> Tokens
         raise TokenError(f"expected a TokenBundle or a list of them, got {type(bundle).__name__}; a file is read with TokenBundle.load")
     bundle.check()
     theirs = bundle.info
-    if theirs.fingerprint != ours.fingerprint and not force:
+    if theirs.fingerprint not in known and not force:
         raise TokenError(
             f"this bundle was made by {theirs.name} ({theirs.fingerprint[:8]}), this tokenizer is {ours.name} ({ours.fingerprint[:8]}): "
             "its tokens mean something else here; load the tokenizer that made it, or pass force=True to decode it all the same"

@@ -29,6 +29,7 @@ DEFAULT_MODEL = "small-4"
 WEIGHTS_ROOT = Path(__file__).parent / "weights"  # one folder for each packaged model
 
 _CONFIG_KEYS = {"format_version", "codec", "sha256"}
+_DECODES = "decodes"  # only where there are some
 REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _SHOWN = 3  # names listed in an error before "and more"
 
@@ -42,12 +43,14 @@ class Stored:
         state: the weights by name, on the CPU, in the data type they are stored in (float16 or float32; integers as they are).
         fingerprint: 32 hex digits that stand for the stored configuration and weights; tokens of another fingerprint mean something else.
         codec: the configuration as it is stored, which may lack fields that came later; None if it does not come from a file.
+        decodes: fingerprints of other models whose bundles it decodes, see `successors`; they are not part of its own fingerprint.
     """
 
     config: CodecConfig
     state: dict[str, Tensor]
     fingerprint: str
     codec: Mapping[str, Any] | None = None
+    decodes: tuple[str, ...] = ()
 
 
 def available_models() -> tuple[str, ...]:
@@ -95,6 +98,7 @@ def save_stored(
     *,
     dtype: torch.dtype = torch.float16,
     codec: Mapping[str, Any] | None = None,
+    decodes: Iterable[str] = (),
 ) -> str:
     """Write a model to a folder that `load_stored` reads.
 
@@ -107,6 +111,7 @@ def save_stored(
         state: the weights by name, on any device; floating-point tensors are stored as `dtype`, others as they are.
         dtype: float16 or float32.
         codec: `Stored.codec` of a loaded model, so that its copy has its fingerprint; None takes `config` with all its fields.
+        decodes: fingerprints of other models whose bundles it decodes.
 
     Returns:
         The fingerprint: 32 hex digits.
@@ -119,7 +124,9 @@ def save_stored(
     data = safetensors.torch.save({name: _stored_tensor(name, tensor, dtype) for name, tensor in state.items()})
     digest = hashlib.sha256(data).hexdigest()
     kept: dict[str, Any] = json.loads(config.to_json()) if codec is None else dict(codec)
-    layout = {"format_version": FORMAT_VERSION, "codec": kept, "sha256": {WEIGHTS: digest}}
+    layout: dict[str, Any] = {"format_version": FORMAT_VERSION, "codec": kept, "sha256": {WEIGHTS: digest}}
+    if others := list(decodes):
+        layout[_DECODES] = others
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         _write(Path(folder) / WEIGHTS, data)
@@ -216,7 +223,7 @@ def _read_folder(folder: Path, remedy: str) -> Stored:
         state = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:
         raise ModelError(f"{folder / WEIGHTS} is no safetensors file ({error}); {remedy}") from error
-    return Stored(config, state, _fingerprint(layout["codec"], got), layout["codec"])
+    return Stored(config, state, _fingerprint(layout["codec"], got), layout["codec"], tuple(layout.get(_DECODES, ())))
 
 
 def _read(path: Path) -> bytes:
@@ -239,7 +246,10 @@ def _parse_config(path: Path, data: bytes) -> dict[str, Any]:
     if (version := layout["format_version"]) != FORMAT_VERSION:
         advice = "a newer release may read it: pip install --upgrade unitoken-speech"
         raise ModelError(f"{path} has format_version {version!r}, this release reads {FORMAT_VERSION}; {advice}")
-    check_keys(_CONFIG_KEYS, layout, f"keys of {path}")
+    check_keys(_CONFIG_KEYS, layout.keys() - {_DECODES}, f"keys of {path}")
+    others: Any = layout.get(_DECODES, [])
+    if not isinstance(others, list) or not all(isinstance(other, str) and re.fullmatch("[0-9a-f]+", other) for other in others):
+        raise ModelError(f"{path} must list fingerprints in lower-case hex digits as {_DECODES}, got {others!r}; export the model again")
     hashes: Any = layout["sha256"]
     if not isinstance(hashes, dict) or WEIGHTS not in hashes:
         raise ModelError(f"{path} gives no sha256 of {WEIGHTS}, got {hashes!r}; weights without a hash are not loaded, export the model again")

@@ -87,7 +87,7 @@ class Tokenizer:
         Raises:
             ModelError: if the folder cannot be written.
         """
-        return save_stored(folder, self.config, self._codec.state_dict(), dtype=self._dtype, codec=self._stored.codec)
+        return save_stored(folder, self.config, self._codec.state_dict(), dtype=self._dtype, codec=self._stored.codec, decodes=self._stored.decodes)
 
     @overload
     def encode(self, audio: Audio, *, sample_rate: int | None = None, latents: bool = False, margins: bool = False) -> TokenBundle: ...
@@ -277,6 +277,11 @@ class Tokenizer:
         return self._stored.fingerprint
 
     @property
+    def decodes(self) -> tuple[str, ...]:
+        """Fingerprints of the tokenizers whose bundles it decodes: its own, and those that it differs from in nothing but its decoder."""
+        return (self.fingerprint, *self._stored.decodes)
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self._device
@@ -329,7 +334,7 @@ class Tokenizer:
         )
 
     def _clip(self, bundle: TokenBundle, force: bool, quantized_g: bool) -> Tokens:
-        clip = accepted(bundle, self.info, force=force)
+        clip = accepted(bundle, self.info, self.decodes, force=force)
         if quantized_g:
             return clip
         latent = voice_latent(bundle, self.config.global_.quantizer.dim).to(self._device)

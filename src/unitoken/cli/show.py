@@ -52,6 +52,7 @@ def model_facts(stored: Stored) -> Facts:
         "kind": "model",
         "name": config.name,
         "fingerprint": stored.fingerprint,
+        "decodes": list(stored.decodes),
         "sample_rate": config.sample_rate,
         "bitrate": float(config.bitrate),
         "global_bits": config.global_bits,

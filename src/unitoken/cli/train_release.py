@@ -48,11 +48,12 @@ def export(
     config: Config = None,
     clip: Annotated[Path | None, typer.Option(help="Recording that is encoded as a check; default: noise.")] = None,
     weights_licence: Annotated[str | None, typer.Option(help="SPDX expression; default: the configuration's.")] = None,
+    same_tokens_as: Annotated[str | None, typer.Option(help="Model whose decoder alone was trained further: its bundles are decoded, too.")] = None,
     max_part_mb: Annotated[float | None, typer.Option(help="Also write the weights in pieces of at most so many MB.")] = None,
 ) -> None:
     """Write a model folder in float16 with golden tokens, load it again, and compare its tokens with the codec's."""
     from ..audio import load_audio
-    from ..hub import WEIGHTS
+    from ..hub import WEIGHTS, load_stored
     from ..train.export import export_codec, split_file
     from ..train.handover import load_codec, read_config
 
@@ -60,7 +61,8 @@ def export(
     if weights_licence:
         loaded.config = replace(loaded.config, weights_licence=weights_licence)
     wave = load_audio(clip, sample_rate=loaded.config.sample_rate)[0] if clip else None
-    typer.echo(f"{export_codec(loaded, output, name=name, clip=wave)}  {output}")
+    old = load_stored(same_tokens_as) if same_tokens_as else None
+    typer.echo(f"{export_codec(loaded, output, name=name, clip=wave, same_tokens_as=old)}  {output}")
     if max_part_mb is not None:
         typer.echo(f"pieces: {split_file(output / WEIGHTS, max_part_mb)}")
 

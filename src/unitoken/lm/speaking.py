@@ -19,7 +19,7 @@ def speak(tok: Tokenizer, layout: Layout, ids: Iterable[int], g: Any = None) -> 
     """Yield samples as soon as the ids that have come decide them.
 
     Args:
-        tok: the layout's tokenizer.
+        tok: the layout's tokenizer, or one that decodes its bundles.
         layout: of the sequence.
         ids: the sequence from BOS on, a prompt included, one id at a time: a list, or a generator that asks a model. Where it stops before EOS the
             frames that are complete are spoken to their end.
@@ -31,7 +31,7 @@ def speak(tok: Tokenizer, layout: Layout, ids: Iterable[int], g: Any = None) -> 
     Raises:
         LayoutError: if the layout is another tokenizer's, or at an id that may not come where it is, once all before it is spoken.
     """
-    if layout.info != tok.info:
+    if layout.info.fingerprint not in tok.decodes:
         raise LayoutError(f"the layout is of {layout.info.name}, the tokenizer is {tok.info.name}; build a vocabulary from its info")
     stream = None
     for part in filter(None, _parts(layout, ids)):

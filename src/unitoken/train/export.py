@@ -14,13 +14,14 @@ from ..errors import ModelError, TrainError
 from ..files import replacing
 from ..hub import Stored, save_stored
 from ..model.codec import Codec
+from ..successors import decodes
 from ..tokenizer import Tokenizer
 from .release import check_golden, write_golden
 
 PIECES = ".pieces.json"
 
 
-def export_codec(codec: Codec, folder: str | os.PathLike[str], *, name: str, clip: Tensor | None = None) -> str:
+def export_codec(codec: Codec, folder: str | os.PathLike[str], *, name: str, clip: Tensor | None = None, same_tokens_as: Stored | None = None) -> str:
     """Write a codec as the folder that `Tokenizer.from_pretrained` reads, and check that it encodes as the codec in memory does.
 
     Weights are rounded to float16; the tokens compared are those of the rounded codec. The clip and its tokens stay beside the model, for
@@ -31,17 +32,19 @@ def export_codec(codec: Codec, folder: str | os.PathLike[str], *, name: str, cli
         folder: made if missing; a model in it is replaced.
         name: of the model, in its configuration.
         clip: float32 `(samples,)` at the codec's rate for the check; None takes 3 s of noise from a fixed seed.
+        same_tokens_as: the model whose decoder alone was trained further: its bundles are decoded, too.
 
     Returns:
         The fingerprint.
 
     Raises:
-        ModelError: if a weight is not finite, or the model that was read back makes other tokens.
+        ModelError: if a weight is not finite, or the model that was read back makes other tokens, or if the encoders and codebooks are not those of
+            `same_tokens_as`.
     """
     config = dataclasses.replace(codec.config, name=name)
     rounded = {key: value.detach().cpu() for key, value in codec.state_dict().items()}
     rounded = {key: value.half().float() if value.is_floating_point() else value.clone() for key, value in rounded.items()}
-    fingerprint = save_stored(folder, config, rounded)
+    fingerprint = save_stored(folder, config, rounded, decodes=decodes(same_tokens_as, config, rounded) if same_tokens_as else ())
     loaded = Tokenizer.from_pretrained(Path(folder))
     if loaded.fingerprint != fingerprint:
         raise ModelError(f"{folder} was read back with the fingerprint {loaded.fingerprint}, written was {fingerprint}; export it again")

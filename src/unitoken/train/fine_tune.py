@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import TrainError
 from ..hub import build_codec, load_stored, save_stored
+from ..successors import decodes
 from .examples import ExampleMaker, ReconstructionSettings
 from .loop import descend
 from .pitch import PitchCache, compute_pitch
@@ -32,7 +33,7 @@ def fine_tune(
 ) -> str:
     """Train a model's decoder on recordings and save the result as a new model.
 
-    Encoders and codebooks stay, so the new model encodes as the old one does, and decodes its bundles with `force=True`.
+    Encoders and codebooks stay, so the new model encodes as the old one does, and decodes its bundles.
 
     Args:
         recordings: a folder with one folder of audio files for each speaker, and nothing else.
@@ -79,4 +80,6 @@ def fine_tune(
         losses, _, _ = learner(maker.make(step), torch.Generator().manual_seed(seed * 1_000_003 + step))
         descend(optimizer, learner.total(losses), step)
         report(step, {name: value.detach() for name, value in losses.items()})
-    return save_stored(output, replace(codec.config, name=f"{codec.config.name}-tuned"), codec.state_dict())
+    config, state = replace(codec.config, name=f"{codec.config.name}-tuned"), codec.state_dict()
+    kept = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
+    return save_stored(output, config, state, dtype=kept, decodes=decodes(stored, config, state))
