@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from trainset import buzz
 from unitoken.config import QuantizerConfig
+from unitoken.errors import TrainError
 from unitoken.nn.codebook import nearest
 from unitoken.nn.quantize import build_quantizer
+from unitoken.train.examples import ReconstructionSettings
 from unitoken.train.losses import EnvelopeLoss, SpectralLoss, voiced_loss
 from unitoken.train.quantizers import Averages, GumbelTrainer, build_trainer, kmeans, masked_mean
 
@@ -253,6 +255,23 @@ def test_nothing_above_the_limit_counts(spectral):
     for name in ("mel", "magnitude"):
         assert float(open_[name]) > 0.0005
         assert float(closed[name]) < 0.05 * float(open_[name])
+
+
+def test_magnitudes_are_compared_in_each_window(spectral):
+    """768 is no window of mel bands, 512 is."""
+    one, other, everywhere, top = courses(), courses(1), torch.ones(1, 24000), torch.tensor([8000.0])
+    alone = {window: SpectralLoss(compressed=(window,))(other, one, everywhere, top) for window in (2048, 768, 512)}
+    both = SpectralLoss(compressed=(2048, 768, 512))(other, one, everywhere, top)
+    assert float(both["magnitude"]) == pytest.approx(sum(float(losses["magnitude"]) for losses in alone.values()) / 3, rel=1e-5)
+    assert len({round(float(losses["magnitude"]), 5) for losses in alone.values()}) == 3
+    assert all(torch.equal(losses["mel"], spectral(other, one, everywhere, top)["mel"]) for losses in (both, *alone.values()))
+    assert torch.equal(alone[2048]["magnitude"], spectral(other, one, everywhere, top)["magnitude"])
+
+
+@pytest.mark.parametrize("windows", [(), (2048, 770), (32,)])
+def test_windows_of_magnitudes_can_be_cut_into_quarters(windows):
+    with pytest.raises(TrainError, match="magnitudes must be windows of 64 samples or more, divisible by 4, at least one, got"):
+        ReconstructionSettings(magnitudes=windows)
 
 
 def test_nothing_behind_the_end_counts(spectral):
