@@ -13,8 +13,8 @@ from unitoken.cli import app
 from unitoken.config import QuantizerConfig
 from unitoken.errors import LayoutError, ModelError, TokenError
 from unitoken.hub import CONFIG, Stored, load_stored, save_stored
-from unitoken.successors import decodes
 from unitoken.train.export import export_codec
+from unitoken.train.successors import decodes
 
 NEXT = dataclasses.replace(TINY, name="tiny-2", code_licence=TINY.code_licence, decoder=dataclasses.replace(TINY.decoder, blocks=1))
 

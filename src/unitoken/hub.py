@@ -43,7 +43,7 @@ class Stored:
         state: the weights by name, on the CPU, in the data type they are stored in (float16 or float32; integers as they are).
         fingerprint: 32 hex digits that stand for the stored configuration and weights; tokens of another fingerprint mean something else.
         codec: the configuration as it is stored, which may lack fields that came later; None if it does not come from a file.
-        decodes: fingerprints of other models whose bundles it decodes, see `successors`; they are not part of its own fingerprint.
+        decodes: fingerprints of other models whose bundles it decodes, see `train.successors`; they are not part of its own fingerprint.
     """
 
     config: CodecConfig

@@ -14,9 +14,9 @@ from ..errors import ModelError, TrainError
 from ..files import replacing
 from ..hub import Stored, save_stored
 from ..model.codec import Codec
-from ..successors import decodes
 from ..tokenizer import Tokenizer
 from .release import check_golden, write_golden
+from .successors import decodes
 
 PIECES = ".pieces.json"
 

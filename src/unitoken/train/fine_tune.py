@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..errors import TrainError
 from ..hub import build_codec, load_stored, save_stored
-from ..successors import decodes
 from .examples import ExampleMaker, ReconstructionSettings
 from .loop import descend
 from .pitch import PitchCache, compute_pitch
 from .pool_files import build_pool
 from .reconstruction import Reconstructor
 from .semantic_tokens import SemanticTokens, tokenize_pool
+from .successors import decodes
 
 
 def fine_tune(

@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .config import CodecConfig
-from .errors import ModelError
-from .hub import Stored
+from ..config import CodecConfig
+from ..errors import ModelError
+from ..hub import Stored
 
 DECODER = "decoder."
 
