@@ -206,7 +206,9 @@ def test_products_of_bytes(tmp_path):
     tok, runner = tokenizer(config), runners.Runner(tmp_path)
     bundle = tok.encode(clip(100 * HOP), sample_rate=RATE)
     found = runner.decode(bundle.s.numpy(), bundle.p.numpy(), bundle.g.numpy())
-    assert 27 < signal_to_noise(tok.decode(bundle).numpy(), found) < 80  # 29 without VNNI, whose sums of two products saturate
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "vnni"
+    least = 30 if "vnni" in flags else 27  # elsewhere sums of two products saturate
+    assert least < signal_to_noise(tok.decode(bundle).numpy(), found) < 80
     flips = verify_numerics(tok, [clip(100 * HOP)], {"int8": onnx_way(tmp_path, tok)})["int8"]
     for stream in "sp":
         assert flips[stream].flipped < 30

@@ -40,7 +40,7 @@ def test_the_learning_rate_rises_and_falls(monkeypatch):
 
 @pytest.mark.parametrize("capability", ["AVX512", "AVX2", "DEFAULT"])
 def test_bfloat16_is_for_processors_that_are_made_for_it(monkeypatch, capability):
-    """Elsewhere a product in bfloat16 takes a hundred times as long as one in float32."""
+    """Elsewhere products in float32 are faster."""
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
     cpu = torch.device("cpu")
     assert replace(RUN, autocast=True).in_bfloat16(cpu) == (capability == "AVX512")

@@ -9,6 +9,7 @@ where a sentence pauses. Transcripts that begin with `[`, which describe and do 
 import argparse
 import csv
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -21,9 +22,8 @@ def phones_of(said, voice):
     """Return the phones of a sentence."""
     command = ["espeak-ng", "-q", "--ipa", "--sep=_", "-v", voice, "--", said]
     clauses = subprocess.run(command, capture_output=True, check=True, text=True).stdout.translate(STRESS).split("\n")
-    told = [
-        [phone for phone in re.split(r"[_|\s]+", clause) if phone and phone[0] not in "(?"] for clause in clauses
-    ]  # (en): it changes its language
+    marks = "(?"  # (en): the language changes; ??: a phone that it cannot name
+    told = [[phone for phone in re.split(r"[_|\s]+", clause) if phone and phone[0] not in marks] for clause in clauses]
     return " | ".join(" ".join(phones) for phones in told if phones)
 
 
@@ -36,12 +36,14 @@ def main():
         "--languages", nargs="+", default=["en=en-us", "de", "nl"], help="of the column language; and espeak's voice, if named otherwise"
     )
     args = parser.parse_args()
+    if shutil.which("espeak-ng") is None:
+        raise SystemExit("there is no program espeak-ng here; install it first: apt install espeak-ng")
     voices = {language: voice or language for language, _, voice in (each.partition("=") for each in args.languages)}
     with args.table.open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["transcript"] and row["language"] in voices]
     lines = [f"{row['path']}\t{phones_of(row['transcript'], voices[row['language']])}\n" for row in rows if row["transcript"][0] != "["]
     with replacing(args.output) as temporary:
-        Path(temporary).write_text("".join(["path\tphones\n", *lines]), encoding="utf-8")
+        temporary.write_text("".join(["path\tphones\n", *lines]), encoding="utf-8")
     print(f"{len(lines)} transcripts: {args.output}")
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unitoken import lm, load_audio
+from unitoken.train.run import has_bfloat16
 
 ROW, BATCH = 512, 16  # ids in a row, rows in a step
 
@@ -80,7 +81,7 @@ def rows(layout, sequences, size=(ROW, BATCH)):
 
 def losses(model, layout, batch):
     """Return the summed negative log-likelihood and the number of ids for each stream, over what the layout allows where they are."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=torch.backends.cpu.get_cpu_capability() == "AVX512"):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16(torch.device("cpu"))):
         mask = lm.block_mask(batch["sequence_ids"])
         hidden = model.model(batch["input_ids"], attention_mask=mask, position_ids=batch["position_ids"]).last_hidden_state
     hidden, labels, table = hidden[:, :-1].float(), batch["labels"][:, 1:], model.lm_head.weight

@@ -52,6 +52,11 @@ class Stored:
     codec: Mapping[str, Any] | None = None
     decodes: tuple[str, ...] = ()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its floating-point weights are stored as: float16 or float32."""
+        return torch.float16 if any(value.dtype == torch.float16 for value in self.state.values()) else torch.float32
+
 
 def available_models() -> tuple[str, ...]:
     """Return the names of the models that came with the package, sorted; each loads without network."""

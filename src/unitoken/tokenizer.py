@@ -51,7 +51,7 @@ class Tokenizer:
         if compile:
             compile_parts(codec)
         self._stored = replace(stored, state={})
-        self._dtype = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
+        self._dtype = stored.dtype
         self._device = next(self._codec.parameters()).device
         self._encoder, self._decoder = ClipEncoder(self._codec), ClipDecoder(self._codec)
 

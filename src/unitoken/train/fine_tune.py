@@ -81,5 +81,4 @@ def fine_tune(
         descend(optimizer, learner.total(losses), step)
         report(step, {name: value.detach() for name, value in losses.items()})
     config, state = replace(codec.config, name=f"{codec.config.name}-tuned"), codec.state_dict()
-    kept = torch.float16 if any(value.dtype == torch.float16 for value in stored.state.values()) else torch.float32
-    return save_stored(output, config, state, dtype=kept, decodes=decodes(stored, config, state))
+    return save_stored(output, config, state, dtype=stored.dtype, decodes=decodes(stored, config, state))
