@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from unitoken.nn.blocks import AdaptiveNorm, ConvNeXtBlock, DepthwiseConv, Halve
-from unitoken.nn.flow import Rows
+from unitoken.nn.flow import Flow, Rows
 
 KERNELS = [(1, 0), (3, 1), (5, 0), (5, 4), (7, 3), (7, 1)]
 
@@ -57,6 +57,21 @@ def test_depthwise_convolution_sees_its_past_and_future_and_no_more(kernel, futu
     assert seen_frames(conv, 15, 3, at=7) == list(range(7, 7 + kernel))
     assert conv(noise(1, kernel - 1 + 4, 3)).shape == (1, 4, 3)
     assert seen_frames(conv.inner, 15, 3, at=7) == [7 + conv.past]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centred_convolution_puts_zeros_around_whole_rows_by_itself(dtype):
+    conv = seeded(lambda: DepthwiseConv(5, 7, 3)).to(dtype)
+    x = noise(2, 11, 5).to(dtype)
+    torch.testing.assert_close(conv(x, whole=True), conv(F.pad(x, (0, 0, 3, 3))), rtol=0, atol=1e-6)
+    assert conv.centred
+    assert not DepthwiseConv(5, 7, 2).centred
+
+
+@pytest.mark.parametrize(("kernel", "future"), KERNELS)
+def test_block_on_whole_rows_equals_the_block_on_a_run_of_the_whole_clip(kernel, future):
+    block, x = seeded(lambda: ConvNeXtBlock(4, kernel, 2, future)), noise(1, 15, 4)
+    torch.testing.assert_close(block(x, Rows()), block(x, Flow([0], [15])), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("kernel", "future"), KERNELS)

@@ -306,6 +306,24 @@ def test_clips_in_one_row_are_told_apart_and_counted_at_any_rate():
     assert row.cut(torch.ones(1, 10, 1))[0, :, 0].tolist() == [1, 1, 1, 1, 0, 0, 1, 1, 0, 0]
 
 
+def test_frames_that_are_free_are_zeroed_whatever_they_hold():
+    x = torch.full((1, 10, 2), float("nan"))
+    x[:, [0, 1, 2, 3, 6, 7]] = 1
+    assert Packed([0, 3], [2, 1], 5).cut(x)[0, :, 1].tolist() == [1, 1, 1, 1, 0, 0, 1, 1, 0, 0]
+    assert Packed([0], [5], 5).cut(torch.ones(1, 5, 1)).sum() == 5
+
+
+def test_what_layers_ask_for_is_made_once_for_rows_and_each_time_for_runs():
+    made = []
+
+    def make():
+        made.append(0)
+        return len(made)
+
+    for rows, expected in ((Packed([0, 3], [2, 1], 5), [1, 1, 2]), (Rows(), [3, 3, 4]), (Flow([0], [5]), [5, 6, 7])):
+        assert [rows.once("one", make), rows.once("one", make), rows.once("another", make)] == expected
+
+
 def test_rows_stand_between_zeros():
     mask = torch.tensor([[1, 1, 0], [1, 0, 0.0]]).unsqueeze(-1)
     x, rows = torch.ones(2, 6, 4), Rows(mask)

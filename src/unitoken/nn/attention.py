@@ -74,40 +74,67 @@ class AttentionBlock(nn.Module):
             past: frames before its own that each attends to.
             future: frames after it.
         """
-        wide = rows.extend(torch.cat([x, self.query_key_value(self.norm_attention(x))], -1), past, future)
-        frames, channels = wide.shape[1] - past - future, x.shape[2]
-        if frames <= 0:
-            return wide[:, :0, :channels]
-        return rows.cut(self.attend(wide, rows.clips(frames, past, future, x.device), past, future))
+        channels, query_key_value = x.shape[2], self.query_key_value(self.norm_attention(x))
+        if rows.whole:
+            query, around = query_key_value[..., :channels], rows.extend(query_key_value[..., channels:], past, future)
+        else:
+            wide = rows.extend(torch.cat([x, query_key_value], -1), past, future)
+            own, around = wide[:, past : max(past, wide.shape[1] - future)], wide[..., 2 * channels :]
+            x, query = own[..., :channels], own[..., channels : 2 * channels]
+        if not x.shape[1]:
+            return x
+        bias = rows.once((past, future), lambda: self.bias(rows.clips(x.shape[1], past, future, x.device), x.shape[1], past, future, x.device))
+        return rows.cut(self.attend(x, query, around, bias, past, future))
 
-    def attend(self, wide: Tensor, clips: Tensor | None, past: int, future: int) -> Tensor:
+    def bias(self, clips: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:
+        """Return what is added to the scores of queries and keys, float32: 0 or, where a frame does not hear the other, minus infinity.
+
+        Args:
+            clips: the clip that each of these frames belongs to, 0 for none, `(batch or 1, past + frames + future)`; None where all are of one.
+            frames: queries.
+            past: frames before its own that each attends to.
+            future: frames after it.
+            device: of the result.
+
+        Returns:
+            `(1, size, past + size + future)`, size being that of blocks, or `(batch or 1, blocks, size, past + size + future)`.
+        """
+        size = _size(frames)
+        allowed = near(None if clips is None else _blocks(clips, frames, past + size + future), size, past, future, device)
+        return torch.where(allowed, 0.0, -math.inf)
+
+    def attend(self, x: Tensor, query: Tensor, around: Tensor, bias: Tensor, past: int, future: int) -> Tensor:
         """Return `(batch, frames, channels)`.
 
         Args:
-            wide: frames, queries, keys and values, `(batch, past + frames + future, 4 * channels)`.
-            clips: the clip that each of these frames belongs to, 0 for none, `(batch or 1, past + frames + future)`; None where all are of one.
+            x: frames, `(batch, frames, channels)`.
+            query: of these, `(batch, frames, channels)`.
+            around: keys and values, `(batch, past + frames + future, 2 * channels)`.
+            bias: see `bias`.
             past: frames before its own that each attends to.
             future: frames after it.
         """
-        frames, channels = wide.shape[1] - past - future, wide.shape[2] // 4
-        x = wide[:, past : past + frames, :channels]
-        size = BLOCK if is_exporting() or frames > 2 * BLOCK else frames
-        firsts = torch.arange(0, frames, size, device=x.device).unsqueeze(1)
-
-        def blocks(rows: Tensor, first: int, count: int) -> Tensor:
-            """Return `(rows, blocks, count, ...)`; where the last block lacks frames it has any."""
-            at = (firsts + torch.arange(first, first + count, device=x.device)).clamp_max(wide.shape[1] - 1)
-            return rows.index_select(1, at.flatten()).unflatten(1, (-1, count))
-
-        span = past + size + future
-        query, around = blocks(wide[..., channels : 2 * channels], past, size), blocks(wide[..., 2 * channels :], 0, span)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(0, 2) for part in (query, *around.chunk(2, -1)))
-        allowed = near(None if clips is None else blocks(clips, 0, span), size, past, future, x.device)
+        frames, channels = x.shape[1:]
+        size = _size(frames)
+        parts = (_blocks(query, frames, size), *_blocks(around, frames, past + size + future).chunk(2, -1))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(2, 3).flatten(0, 2) for part in parts)
         # Written out: of scaled_dot_product_attention the gradient is slow on a CPU (a fifth of a step of the semantic stage).
-        bias = torch.where(allowed, 0.0, -math.inf).to(query.dtype)
-        if clips is not None:
+        bias = bias.to(query.dtype)
+        if bias.ndim == 4:
             bias = bias.unsqueeze(2).expand(x.shape[0], -1, self.heads, -1, -1).flatten(0, 2)
         scores = torch.baddbmm(bias, query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5)
         heard = (scores.softmax(-1).to(value.dtype) @ value).view(x.shape[0], -1, self.heads, size, channels // self.heads)
         x = x + self.joined(heard.transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames])
         return x + self.down(self.up.gelu(self.norm(x)))
+
+
+def _size(frames: int) -> int:
+    """Return how many queries share keys."""
+    return BLOCK if is_exporting() or frames > 2 * BLOCK else frames
+
+
+def _blocks(rows: Tensor, frames: int, count: int) -> Tensor:
+    """Return `(rows, blocks, count, ...)`, a block for each so many of the frames; where the last one lacks frames it has any."""
+    firsts = torch.arange(0, frames, _size(frames), device=rows.device).unsqueeze(1)
+    at = (firsts + torch.arange(count, device=rows.device)).clamp_max(rows.shape[1] - 1)
+    return rows.index_select(1, at.flatten()).unflatten(1, (-1, count))

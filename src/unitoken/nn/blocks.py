@@ -28,14 +28,26 @@ class DepthwiseConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         nn.init.trunc_normal_(self.weight, std=kernel**-0.5)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `(batch, frames, channels)` of `(batch, past + frames + future, channels)`."""
+    @property
+    def centred(self) -> bool:
+        """Whether as much is heard on both sides."""
+        return self.past == self.future
+
+    def forward(self, x: Tensor, whole: bool = False) -> Tensor:
+        """Return `(batch, frames, channels)`.
+
+        Args:
+            x: `(batch, past + frames + future, channels)`; or `(batch, frames, channels)` if whole.
+            whole: zeros stand on both sides of the frames; only if the convolution is centred.
+        """
         if not x.shape[1]:
             return x
         if x.dtype == torch.float64:  # has no kernel for groups but one call for each channel
+            x = F.pad(x, (0, 0, self.past, self.future)) if whole else x
             return (x.unfold(1, self.past + 1 + self.future, 1) * self.weight[:, 0, 0]).sum(-1) + self.bias
         # As an image of height 1 in channels-last memory the tensor needs no copy, and the kernel is 10 times as fast as conv1d's.
-        return F.conv2d(x.transpose(1, 2).unsqueeze(2), self.weight, self.bias, groups=len(self.bias)).squeeze(2).transpose(1, 2)
+        image, padding = x.transpose(1, 2).unsqueeze(2), (0, self.past if whole else 0)
+        return F.conv2d(image, self.weight, self.bias, padding=padding, groups=len(self.bias)).squeeze(2).transpose(1, 2)
 
     def inner(self, x: Tensor) -> Tensor:
         """Return the frames of `(batch, past + frames + future, channels)` that `forward` gives."""
@@ -92,13 +104,14 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, rows: Rows, condition: Tensor | None = None) -> Tensor:
         """Return `(batch, frames, channels)`, zero outside the clip; `x` must be zero there too."""
-        return rows.cut(self.mix(rows.extend(x, self.conv.past, self.conv.future), condition))
+        whole = rows.whole and self.conv.centred
+        return rows.cut(self.mix(x if whole else rows.extend(x, self.conv.past, self.conv.future), condition, whole))
 
-    def mix(self, wide: Tensor, condition: Tensor | None) -> Tensor:
-        """Return `(batch, frames, channels)` of `(batch, past + frames + future, channels)`."""
-        y = self.norm(self.conv(wide), condition)
+    def mix(self, x: Tensor, condition: Tensor | None, whole: bool) -> Tensor:
+        """Return `(batch, frames, channels)`; of the arguments of the convolution, and of the norm's condition."""
+        y = self.norm(self.conv(x, whole), condition)
         y = self.down(self.up.gelu(y))
-        return self.conv.inner(wide) + y * self.scale
+        return torch.addcmul(x if whole else self.conv.inner(x), y, self.scale)
 
 
 class Halve(nn.Module):

@@ -9,23 +9,31 @@ with `cut`. What `extend` gives depends on where the frames are from:
   that a layer kept of that. Elsewhere nothing: then a layer returns fewer frames than it got, those that it could hear all of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+T = TypeVar("T")
+
 
 class Rows:
     """Whole rows of frames, such as a batch in training.
+
+    Attributes:
+        whole: zeros stand beyond both ends, always: a layer that pads by itself need not ask for what is heard around frames.
 
     Args:
         mask: float32 `(batch, frames, 1)` of ones and zeros: frames that belong to a clip, at the slowest rate that the rows will have; None for all.
     """
 
+    whole = True
+
     def __init__(self, mask: Tensor | None = None) -> None:
         self.mask = mask
-        self._finer = dict[int, Tensor]()
+        self._finer, self._made = dict[int, Tensor](), dict[Hashable, object]()
 
     def extend(self, x: Tensor, past: int, future: int, group: int = 1) -> Tensor:
         """Return frames with what is heard around them, `(batch, past + frames + future, ...)`.
@@ -50,7 +58,7 @@ class Rows:
         return F.pad(inside, (past, future))
 
     def cut(self, x: Tensor) -> Tensor:
-        """Return `(batch, frames, ...)`, zero outside the clip."""
+        """Return `(batch, frames, ...)`, zero outside the clip; `x` may be overwritten."""
         mask = self._at_rate(x.shape[1])
         return x if mask is None else x * mask.view(*mask.shape[:2], *[1] * (x.ndim - 2))
 
@@ -63,6 +71,12 @@ class Rows:
     def numbers(self, frames: int, device: torch.device) -> Tensor:
         """Return the numbers of these frames in their clip, int64 `(batch or 1, frames)`."""
         return torch.arange(frames, device=device)[None]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` makes of where frames stand, which is made once for all layers that ask by one key."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]  # type: ignore[return-value]
 
     def _at_rate(self, frames: int) -> Tensor | None:
         if self.mask is None or frames == self.mask.shape[1]:
@@ -85,13 +99,25 @@ class Packed(Rows):
 
     def __init__(self, firsts: Sequence[int], counts: Sequence[int], frames: int) -> None:
         self._clips, self._numbers = torch.zeros(2, frames, dtype=torch.int64)
+        super().__init__()
+        self._free, end = list[tuple[int, int]](), 0
         for clip, (first, count) in enumerate(zip(firsts, counts, strict=True), 1):
             self._clips[first : first + count], self._numbers[first : first + count] = clip, torch.arange(count)
-        super().__init__((self._clips > 0).float().view(1, -1, 1))
+            self._free.append((end, first))
+            end = first + count
+        self._free.append((end, frames))
 
     def clips(self, frames: int, past: int, future: int, device: torch.device) -> Tensor | None:
         """See `Rows.clips`."""
         return F.pad(self._clips.repeat_interleave(frames // len(self._clips)), (past, future))[None].to(device)
+
+    def cut(self, x: Tensor) -> Tensor:
+        """See `Rows.cut`."""
+        factor = x.shape[1] // len(self._clips)
+        for first, end in self._free:
+            if end > first:
+                x[:, first * factor : end * factor] = 0
+        return x
 
     def numbers(self, frames: int, device: torch.device) -> Tensor:
         """See `Rows.numbers`; any beside the clips."""
@@ -112,6 +138,8 @@ class Flow(Rows):
         tails: what the layers kept of the earlier run (`kept`), in the order in which they ask.
         lagging: a run that goes on from no earlier one begins so early that nothing of what is missing counts: it gives as many frames as it got.
     """
+
+    whole = False
 
     def __init__(
         self,
@@ -182,6 +210,11 @@ class Flow(Rows):
     def numbers(self, frames: int, device: torch.device) -> Tensor:
         """See `Rows.numbers`."""
         return torch.tensor(self.firsts, device=device).unsqueeze(1) + torch.arange(frames, device=device)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """See `Rows.once`; made anew, since a run moves from layer to layer."""
+        del key
+        return make()
 
     def _inside(self, moved: int, frames: int, device: torch.device) -> Tensor | None:
         """Return which of so many frames, the first of which begins `moved` samples after the run, there are in the clip; None: all are."""
