@@ -65,6 +65,20 @@ def test_a_valid_sequence_needs_no_repair(data):
     assert read == carried(layout, bundle)
     assert report.clean, report
     assert str(report) == "nothing to repair"
+    if spans is not None:
+        assert layout.spans_of(layout.to_ids(bundle, spans), strict=False) == (spans, report)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_an_edit_costs_no_more_than_the_two_spans_it_stands_between(data):
+    layout = data.draw(layouts(text=("before", "after")))
+    bundle, spans = data.draw(utterances(layout))
+    ids, count = data.draw(edits(layout, layout.to_ids(bundle, spans).tolist()))
+    found, report = layout.spans_of(ids, strict=False)
+    read, said = layout.from_ids(ids, strict=False)
+    assert (sum(span.frames for span in found), report) == (len(read.s), said)
+    assert longest_common(spans, found) >= len(spans) - 2 * count
 
 
 @settings(max_examples=300)
@@ -176,8 +190,34 @@ def test_text_between_frames_is_not_frames(body):
     ids = layout.to_ids(bundle, [lm.Span((3, 4), 6), lm.Span((5,), 4)]).tolist()
     at = ids.index(layout.vocabulary.kind("transcript").first, 10)
     for broken in ([*ids[:at], *ids[at + 1 :]], [*ids[: at + 2], *ids[at + 3 :]]):  # without the marker of text, and without that of frames
-        read, _ = layout.from_ids(broken, strict=False)
+        read, report = layout.from_ids(broken, strict=False)
         assert read == carried(layout, bundle)
+        assert layout.spans_of(broken, strict=False) == ([lm.Span((3, 4), 6), lm.Span((5,), 4)], report)
+        assert len(report.repairs) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "found", "said"),
+    [
+        ("before", "TaaMffTbMf", [("aa", 2), ("b", 1)], []),
+        ("before", "TTaaMffTbMMf", [("aa", 2), ("b", 1)], ["the marker of text comes twice", "the marker of frames comes twice"]),
+        ("before", "TaaffbMf", [("aa", 2), ("b", 1)], ["the marker of frames is missing", "the marker of text is missing"]),
+        ("before", "TaaMffMf", [("aa", 2), ("", 1)], []),
+        ("before", "TMTM", [("", 0), ("", 0)], []),
+        ("after", "MffTaaMfTb", [("aa", 2), ("b", 1)], []),
+        ("after", "MffaafTb", [("aa", 2), ("b", 1)], ["the marker of text is missing", "the marker of frames is missing"]),
+        ("after", "MffTfTb", [("", 2), ("b", 1)], ["the marker of frames is missing"]),
+        ("after", "MffTaaTb", [("aa", 2), ("b", 0)], []),
+    ],
+)
+def test_text_goes_with_its_frames_where_markers_are_missing_or_come_twice(text, written, found, said):
+    layout = lm.Layout(vocabulary_of(), lm.Semantic(), text=text)
+    kinds = {"T": "transcript", "M": layout.body.marker, "a": "text", "b": "text", "f": "s0"}
+    v = layout.vocabulary
+    ids = [v.bos, *(v.kind(kinds[one]).first + (one == "b") for one in written), v.eos]
+    spans, report = layout.spans_of(ids, strict=False)
+    assert spans == [lm.Span(tuple("ab".index(word) for word in words), frames) for words, frames in found]
+    assert [repair.what.split(" or ")[0].removesuffix(" and is left out") for repair in report.repairs] == said
 
 
 def test_shapes_are_all_tried():

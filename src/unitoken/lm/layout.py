@@ -66,7 +66,8 @@ class Layout:
     def __init__(self, vocabulary: Vocabulary, body: Body, *, text: TextOrder = "none") -> None:
         if text not in get_args(TextOrder):
             raise ConfigError(f"text must be one of {', '.join(get_args(TextOrder))}, got {text!r}")
-        self.vocabulary, self.body, self.text = vocabulary, body, text
+        self.vocabulary, self.body = vocabulary, body
+        self.text: TextOrder = text
         for name in body.needs() if text == "none" else (*body.needs(), "text"):
             vocabulary.number(name)
         if text != "none" and body.streams == "sp" and ratio(vocabulary.info) != (1, 1):
@@ -167,12 +168,19 @@ class Layout:
         """
         ids = as_ids(ids)
         if not strict:
-            mended = mend(self.vocabulary, self.body, ids, text=self.text != "none")
+            mended = mend(self.vocabulary, self.body, ids, text=self.text)
             return self.bundle_of(mended.g, mended.s, mended.p, num_samples), mended.report
         return self._read(ids, num_samples)
 
-    def spans_of(self, ids: Any) -> list[Span]:
+    @overload
+    def spans_of(self, ids: Any, *, strict: Literal[True] = True) -> list[Span]: ...
+    @overload
+    def spans_of(self, ids: Any, *, strict: Literal[False]) -> tuple[list[Span], Report]: ...
+    def spans_of(self, ids: Any, *, strict: bool = True) -> list[Span] | tuple[list[Span], Report]:
         """Return text and frames of a sequence of a layout with text, as `to_ids` took them.
+
+        With `strict=False` also of one with wrong ids: with a report, as `from_ids`, which reads the same frames. Where a marker is missing a span
+        ends all the same, at the text (`text="before"`) or the frames (`"after"`) that can only be another's.
 
         Raises:
             LayoutError: as `from_ids`; or if the layout has no text.
@@ -180,6 +188,9 @@ class Layout:
         if self.text == "none":
             raise LayoutError("this layout has no text; build it with text='before' or 'after'")
         ids = as_ids(ids)
+        if not strict:
+            mended = mend(self.vocabulary, self.body, ids, text=self.text)
+            return [Span(*span) for span in mended.spans], mended.report
         self._check(ids)
         numbers = self.vocabulary.numbers_of(ids)
         lengths = self.body.lengths(self.vocabulary, numbers, ids - self.vocabulary.firsts[numbers])

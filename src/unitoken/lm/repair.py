@@ -12,7 +12,9 @@ import numpy as np
 from .bodies import Body, Ids, Interleaved, Runs, Semantic, Sequential, numbers_of, ratio
 from .pieces import Pieces
 from .report import Report
-from .vocabulary import SPECIALS, Vocabulary
+from .rules import TextOrder
+from .segments import Item, segments_of
+from .vocabulary import Vocabulary
 
 Frame = tuple[int, ...]
 Group = list[Frame] | None  # frames of one stream, or None where some are missing
@@ -20,44 +22,35 @@ Group = list[Frame] | None  # frames of one stream, or None where some are missi
 
 @dataclass(frozen=True)
 class Mended:
-    """What was read: tokens in one row for each stream, G if all of it is there, and the report."""
+    """What was read: tokens in one row for each stream, G if all of it is there, text and frames of S of each span, and the report."""
 
     g: Ids | None
     s: Ids
     p: Ids
+    spans: list[tuple[tuple[int, ...], int]]
     report: Report
 
 
-@dataclass(frozen=True)
-class _Item:
-    """An id of a frame: where it is, its stream (`?` if it is none of the layout's), codebook and token."""
-
-    index: int
-    kind: str
-    stream: str
-    book: int
-    token: int
-
-
-def mend(vocabulary: Vocabulary, body: Body, ids: Ids, *, text: bool) -> Mended:
+def mend(vocabulary: Vocabulary, body: Body, ids: Ids, *, text: TextOrder) -> Mended:
     """Read what can be read.
 
     Args:
         vocabulary: of the ids.
         body: how frames lie.
         ids: int64 `(ids,)`, of any values.
-        text: whether spans of text and of frames alternate.
+        text: in which order spans of text and of frames alternate, if they do.
     """
     report = Report()
     numbers = vocabulary.numbers_of(ids)
     g = _voice(vocabulary, ids, numbers, report)
-    s, p = list[Frame](), list[Frame]()
-    for items in _segments(vocabulary, body, ids, numbers, text, report):
-        more = _READ[type(body)](vocabulary, body, items, report)
+    s, p, spans = list[Frame](), list[Frame](), list[tuple[tuple[int, ...], int]]()
+    for segment in segments_of(vocabulary, body, ids, numbers, text, report):
+        more = _READ[type(body)](vocabulary, body, segment.items, report) if segment.items else ([], [])
         s += more[0]
         p += more[1]
+        spans.append((tuple(segment.words), len(more[0])))
     report.repairs.sort(key=lambda repair: repair.index)
-    return Mended(g, _in_one_row(s), _in_one_row(p), report)
+    return Mended(g, _in_one_row(s), _in_one_row(p), spans, report)
 
 
 def _in_one_row(frames: list[Frame]) -> Ids:
@@ -78,42 +71,6 @@ def _voice(vocabulary: Vocabulary, ids: Ids, numbers: Ids, report: Report) -> Id
     return None if missing else np.array([found[book] for book in range(vocabulary.info.num_g)], np.int64)
 
 
-def _segments(vocabulary: Vocabulary, body: Body, ids: Ids, numbers: Ids, text: bool, report: Report) -> list[list[_Item]]:
-    """Return the ids of frames, cut where text is between them; and report special ids that are missing or where they should not be."""
-    segments: list[list[_Item]] = [[]]
-    seen = set[str]()
-    last = len(ids) - 1
-    pad = vocabulary.number("pad")
-    while last >= 0 and numbers[last] == pad:
-        last -= 1
-    for index, (id, number) in enumerate(zip(ids[: last + 1].tolist(), numbers.tolist(), strict=False)):
-        kind = None if number < 0 else vocabulary.kinds[number]
-        if kind is not None and (kind.stream == "g" or kind.name == "text" or kind.name in SPECIALS):
-            if text and kind.name in ("text", "transcript", body.marker):
-                segments.append([])
-            elif kind.stream != "g" and not _expected(kind.name, body, index == last, kind.name in seen, text):
-                report.add(index, f"{kind.name} does not belong here and is left out")
-            seen.add(kind.name)
-            continue
-        carried = kind is not None and ((kind.stream or "s") in body.streams and (kind.stream is not None or kind.name in body.needs()))
-        if kind is None or not carried:
-            report.add(index, f"{vocabulary.describe(id)} is no id of this layout and is left out")
-        segments[-1].append(
-            _Item(index, kind.name, kind.stream or "s", kind.codebook, id - kind.first) if kind and carried else _Item(index, "?", "?", 0, 0)
-        )
-    for name, place in (("bos", 0), (body.marker, 0), ("eos", len(ids))):
-        if name not in seen and not (text and name == body.marker):
-            report.add(place, f"{name} is missing")
-    return [items for items in segments if items]
-
-
-def _expected(name: str, body: Body, at_end: bool, again: bool, text: bool) -> bool:
-    """Return whether a special id may be where it is: EOS at the end, others once; the marker of P in each span."""
-    if name == "residual" and isinstance(body, Sequential):
-        return text or not again
-    return at_end if name == "eos" else not again and name in ("bos", "global", body.marker)
-
-
 class _Frames:
     """Puts the ids of one stream together to frames; one that lacks an id is None."""
 
@@ -123,7 +80,7 @@ class _Frames:
         self._tokens: list[int] = []
         self._next, self._index = 0, 0
 
-    def take(self, item: _Item) -> None:
+    def take(self, item: Item) -> None:
         """Take one more id."""
         if item.book < self._next:
             self.close()
@@ -145,7 +102,7 @@ class _Frames:
         self._tokens, self._next = [], 0
 
 
-def _frames(books: int, items: Sequence[_Item], report: Report) -> list[Frame | None]:
+def _frames(books: int, items: Sequence[Item], report: Report) -> list[Frame | None]:
     frames = _Frames(books, report)
     for item in items:
         frames.take(item)
@@ -153,12 +110,12 @@ def _frames(books: int, items: Sequence[_Item], report: Report) -> list[Frame | 
     return frames.done
 
 
-def _semantic(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+def _semantic(vocabulary: Vocabulary, body: Body, items: list[Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     items = [item for item in items if item.stream == "s"]
     return [frame for frame in _frames(vocabulary.info.s.num_codebooks, items, report) if frame is not None], []
 
 
-def _sequential(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+def _sequential(vocabulary: Vocabulary, body: Body, items: list[Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     """Cut where the fewest ids are on the wrong side; one that is stands for a frame that is missing."""
     wrong_before = np.cumsum([0, *(item.stream == "p" for item in items)])
     wrong_after = np.cumsum([0, *(item.stream == "s" for item in items[::-1])])[::-1]
@@ -168,7 +125,7 @@ def _sequential(vocabulary: Vocabulary, body: Body, items: list[_Item], report: 
         "sp", (items[:cut], items[cut:]), (vocabulary.info.s, vocabulary.info.p), ratio(vocabulary.info), strict=True
     ):
         frames: list[Frame | None] = []
-        run: list[_Item] = []
+        run: list[Item] = []
         for item in [*part, None]:
             if item is not None and item.stream == stream:
                 run.append(item)
@@ -188,7 +145,7 @@ def _whole(frames: Sequence[Frame | None]) -> Group:
     return whole if len(whole) == len(frames) else None
 
 
-def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+def _interleaved(vocabulary: Vocabulary, body: Body, items: list[Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     """Bring S and P into step where one of P follows one of S: there their numbers differ by the delay."""
     delay = body.delay if isinstance(body, Interleaved) else 0
     parts = _parts(vocabulary, [item for item in items if item.stream != "?"], report)
@@ -210,7 +167,7 @@ def _interleaved(vocabulary: Vocabulary, body: Body, items: list[_Item], report:
     return _pairs(vocabulary, s, p, report, items)
 
 
-def _parts(vocabulary: Vocabulary, items: list[_Item], report: Report) -> list[tuple[str, Group]]:
+def _parts(vocabulary: Vocabulary, items: list[Item], report: Report) -> list[tuple[str, Group]]:
     """Return the groups of each stream in their order."""
     info = vocabulary.info
     size = dict(zip("sp", ratio(info), strict=True))
@@ -226,7 +183,7 @@ def _parts(vocabulary: Vocabulary, items: list[_Item], report: Report) -> list[t
     return parts
 
 
-def _pairs(vocabulary: Vocabulary, s: list[Group], p: list[Group], report: Report, items: list[_Item]) -> tuple[list[Frame], list[Frame]]:
+def _pairs(vocabulary: Vocabulary, s: list[Group], p: list[Group], report: Report, items: list[Item]) -> tuple[list[Frame], list[Frame]]:
     """Return the groups that are whole in both streams; the last may have fewer frames of the faster stream."""
     of_s, of_p = ratio(vocabulary.info)
     frames_s, frames_p = list[Frame](), list[Frame]()
@@ -243,9 +200,9 @@ def _pairs(vocabulary: Vocabulary, s: list[Group], p: list[Group], report: Repor
     return frames_s, frames_p
 
 
-def _runs(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+def _runs(vocabulary: Vocabulary, body: Body, items: list[Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     frames: list[Frame] = []
-    held: _Item | None = None
+    held: Item | None = None
     for item in [*items, None]:
         if item is not None and item.kind == "run":
             if held is None:
@@ -261,10 +218,10 @@ def _runs(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report
     return frames, []
 
 
-def _pieces(vocabulary: Vocabulary, body: Body, items: list[_Item], report: Report) -> tuple[list[Frame], list[Frame]]:
+def _pieces(vocabulary: Vocabulary, body: Body, items: list[Item], report: Report) -> tuple[list[Frame], list[Frame]]:
     items = [item for item in items if item.stream == "s"]
     return [(token,) for item in items for token in body.spread(vocabulary, item.kind, item.token, 0)], []
 
 
-_Read = Callable[[Vocabulary, Body, list[_Item], Report], tuple[list[Frame], list[Frame]]]
+_Read = Callable[[Vocabulary, Body, list[Item], Report], tuple[list[Frame], list[Frame]]]
 _READ: dict[type[Body], _Read] = {Semantic: _semantic, Sequential: _sequential, Interleaved: _interleaved, Runs: _runs, Pieces: _pieces}
