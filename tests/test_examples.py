@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from unitoken import TokenBundle, Tokenizer, corpus, load_audio, save_audio
 from unitoken.hub import load_stored, save_stored
@@ -269,8 +270,8 @@ def test_phones(run, tmp_path, monkeypatch):
     assert Path("phones.tsv").read_text() == "path\tphones\na.wav\th o | h o l a\ne.wav\tl a\n"
 
 
-@pytest.mark.parametrize("phones", [False, True])
-def test_text_to_speech(run, model, clips, phones, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("script", "phones"), [("text_to_speech", False), ("text_to_speech", True), ("masked_speech", True)])
+def test_text_to_speech(run, model, clips, script, phones, tmp_path, monkeypatch):
     """Sentences that are held out are spoken, each in the voice of another clip, and compared with their recordings."""
     said = [("go", "no", "it", "on", "up", "us")[number % 6] for number in range(30)]
     with tarfile.open("clips.tar", "w") as tar:
@@ -287,9 +288,9 @@ def test_text_to_speech(run, model, clips, phones, tmp_path, monkeypatch):
         spelt(tmp_path, monkeypatch)
         run("examples/lm/phones.py", "list.tsv", "-o", "phones.tsv")
         size += ("--phones", "phones.tsv")
-    lines = run("examples/lm/text_to_speech.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", *size)
-    assert f"{30 - len(held)} utterances learnt" in lines[1]
-    assert f"{len(held)} of 30 have a sentence that is held out" in lines[1]
+    lines = run(f"examples/lm/{script}.py", "tokens", "--held-out", "held.tsv", "-o", "run", "--audio", "clips.tar", *size)
+    assert f"{30 - len(held)} utterances learnt" in lines[0]
+    assert f"{len(held)} of 30 have a sentence that is held out" in lines[0]
     _, *rows = table(lines)
     assert rows == [[name, "-", "-"] for name in ("recording", "its tokens, decoded", "from text")]
     assert len(list(Path("run").glob("*.wav"))) == len(held)
@@ -409,6 +410,43 @@ def test_words_share_the_frames_between_them(alignment):
         assert alignment["frames_of_units"](sure, [[2], [3]], [1]) == frames
     assert alignment["frames_of_units"](sure, [[2]], [1]) == [11]
     assert alignment["frames_of_units"](sure[:2], [[2], [3]], [1]) is None
+
+
+class Plain:
+    """In the place of a network: tells frames 0, 1, 2, ... in S, those farther on the surer, and in P one more than S is where that is."""
+
+    masks = (40, 41)
+
+    def __init__(self, frames):
+        self.frames, self.seen = frames, []
+
+    def read(self, phones, g):
+        return torch.zeros(1, len(self.frames), 4), torch.tensor([self.frames]).log()
+
+    def __call__(self, known, places, tokens, lengths, stream):
+        self.seen.append((stream, (tokens[0, :, stream] == self.masks[stream]).nonzero()[:, 0].tolist()))
+        frames = torch.arange(tokens.shape[1])
+        told = frames if stream == 0 else tokens[0, :, 0] + 1
+        return F.one_hot(told, self.masks[stream])[None] * (1.0 + frames[:, None])
+
+
+def test_masked_speech_tells_the_surest_first_and_p_after_all_of_s(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples/lm"))
+    script = runpy.run_path(str(ROOT / "examples/lm/masked_speech.py"))
+    phone, places = script["stretched"](torch.tensor([2, 1, 3]))
+    assert phone.tolist() == [0, 0, 1, 2, 2, 2]
+    torch.testing.assert_close(places[3:, 0], torch.tensor([1 / 6, 1 / 2, 5 / 6]))
+    torch.testing.assert_close(places[3:, 1:].exp(), torch.tensor([[1.0, 3], [2, 2], [3, 1]]))
+    net = Plain([0.2, 3.4, 6.6])  # a frame at least
+    tokens = script["tokens_of"](net, torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
+    assert tokens.tolist() == [[frame, frame + 1] for frame in range(1 + 3 + 7)]
+    left = [[masked for of, masked in net.seen if of == stream] for stream in (0, 1)]
+    assert [len(turns) for turns in left] == list(script["ROUNDS"])
+    for turns in left:
+        assert all(masked == list(range(len(masked))) for masked in turns)
+        counts = [len(masked) for masked in turns]
+        assert (counts[0], counts) == (11, sorted(counts, reverse=True))
+        assert 0 < counts[-1] < counts[1] < 11
 
 
 def test_alignment_of_melodies(monkeypatch):

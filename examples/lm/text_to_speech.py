@@ -65,18 +65,13 @@ class Phones:
         return [tuple(ids[at : at + 1 + AHEAD]) for at in range(len(ids))]
 
 
-def spans_of(tok, tokens, text, path, minutes):
-    """Return a function that gives the pieces of an utterance with their frames, which are kept in a file, and the utterances that have them."""
+def frames_of(tok, tokens, text, path, minutes):
+    """Return the frames of the pieces of each utterance by its id, None where they are not found; they are kept in a file."""
     if not path.exists():
         rows = list(tokens)
         frames = unit_frames(tok, rows, [text.pieces(row) for row in rows], minutes, text.gap)
         path.write_text(json.dumps({row.id: found for row, found in zip(rows, frames, strict=True)}))
-    kept = json.loads(path.read_text())
-
-    def spans(row):
-        return [lm.Span(*span) for span in zip(text.told(text.pieces(row)), kept[row.id], strict=True)]
-
-    return spans, [number for number, row in enumerate(tokens) if kept[row.id]]
+    return json.loads(path.read_text())
 
 
 def read_aloud(tokens, text):
@@ -120,15 +115,15 @@ def speak(model, layout, tok, texts, g, seed):
     return torch.cat(parts) if parts else torch.zeros(1), whole
 
 
-def measure(model, layout, tok, text, pairs, args):
-    """Speak the held-out sentences and print the table."""
+def measure(say, tok, pairs, args):
+    """Have `say` speak what held-out utterances say in the voice of others, and print the table."""
     clips = recordings(args.audio, {row.id for pair in pairs for row in pair})
     asr = load_whisper(args.asr) if args.asr else None
     embedder = SpeakerEmbedder(args.speakers) if args.speakers else None
     languages = list(dict.fromkeys(row["language"] for row, _ in pairs))
     errors, cosines, ended = {}, {}, 0
     for index, (row, voice) in enumerate(pairs):
-        spoken, whole = speak(model, layout, tok, text.told(text.pieces(row)), voice.bundle.g, index)
+        spoken, whole = say(row, voice.bundle.g, index)
         ended += whole
         save_audio(args.output / f"{index}.wav", spoken, tok.sample_rate)
         said = {"recording": clips[row.id], "its tokens, decoded": tok.decode(row.bundle.replace(g=voice.bundle.g)), "from text": spoken}
@@ -145,9 +140,9 @@ def measure(model, layout, tok, text, pairs, args):
         print(f"| {name} | {' | '.join(wers)} | {f'{sum(cosines[name]) / len(cosines[name]):.3f}' if embedder else '-'} |")
 
 
-def main():
-    """Train, speak, measure."""
-    parser = arguments(__doc__, depth=6, minutes=60)
+def options(doc):
+    """Return a parser of what speaking takes."""
+    parser = arguments(doc, depth=6, minutes=60)
     parser.add_argument("--audio", nargs="+", required=True, help="tar files with the recordings, to compare with")
     parser.add_argument("--voices", nargs="+", default=["rhasspy-kathleen", "rhasspy-kerstin"], help="sources whose held-out sentences are spoken")
     parser.add_argument("--sentences", type=int, default=40)
@@ -155,21 +150,37 @@ def main():
     parser.add_argument("--align", type=float, default=5, metavar="MINUTES", help="of training to find the pieces in time")
     parser.add_argument("--asr", help="Whisper model in CTranslate2's format")
     parser.add_argument("--speakers", help="GE2E weights")
-    args = parser.parse_args()
-    tok = Tokenizer.from_pretrained(args.model)
-    text = Phones(args.phones) if args.phones else Words()
+    return parser
+
+
+def data_of(args, tok, text):
+    """Return the utterances to learn, the frames of their pieces, and pairs to speak, see `sentences`."""
     tokens, told = read_aloud(corpus.open(args.tokens), text)
     learnt, _ = split(tokens.select([number for number, out in enumerate(told) if not out]), args.held_out)
-    layout = lm.Layout(lm.Vocabulary(tok.info, text_size=text.size), lm.Interleaved(), text="before")
     args.output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    spans, found = spans_of(tok, learnt, text, args.output / "pieces.json", args.align)
-    learnt = learnt.select(found)
-    model = build(layout, args.width, args.depth, {name: tok.codewords(name) for name in "sp"})
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {layout}")
+    frames = frames_of(tok, learnt, text, args.output / "pieces.json", args.align)
+    learnt = learnt.select([number for number, row in enumerate(learnt) if frames[row.id]])
     print(f"{len(learnt)} utterances learnt, {learnt.seconds / 3600:.2f} h; {sum(told)} of {len(told)} have a sentence that is held out", flush=True)
+    return learnt, frames, sentences(tokens, told, args.voices, args.sentences)
+
+
+def main():
+    """Train, speak, measure."""
+    args = options(__doc__).parse_args()
+    tok = Tokenizer.from_pretrained(args.model)
+    text = Phones(args.phones) if args.phones else Words()
+    learnt, frames, pairs = data_of(args, tok, text)
+    layout = lm.Layout(lm.Vocabulary(tok.info, text_size=text.size), lm.Interleaved(), text="before")
+    model = build(layout, args.width, args.depth, {name: tok.codewords(name) for name in "sp"})
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {layout}", flush=True)
+
+    def spans(row):
+        return [lm.Span(*span) for span in zip(text.told(text.pieces(row)), frames[row.id], strict=True)]
+
     train(model, layout, corpus.Sequences(learnt, layout, text=spans), args.output, args.minutes, (ROW, BATCH))
-    measure(model.eval(), layout, tok, text, sentences(tokens, told, args.voices, args.sentences), args)
+    model.eval()
+    measure(lambda row, g, number: speak(model, layout, tok, text.told(text.pieces(row)), g, number), tok, pairs, args)
 
 
 if __name__ == "__main__":
