@@ -427,7 +427,8 @@ class Plain:
         self.seen.append((stream, (tokens[0, :, stream] == self.masks[stream]).nonzero()[:, 0].tolist()))
         frames = torch.arange(tokens.shape[1])
         told = frames if stream == 0 else tokens[0, :, 0] + 1
-        return F.one_hot(told, self.masks[stream])[None] * (1.0 + frames[:, None])
+        sure = F.one_hot(told, self.masks[stream]) * (1.0 + frames[:, None])
+        return torch.stack([sure, F.one_hot(told, self.masks[stream])])
 
 
 def test_masked_speech_tells_the_surest_first_and_p_after_all_of_s(monkeypatch):

@@ -1,7 +1,8 @@
 """Text to speech without a causal model: phones, stretched over the frames they last, and S and P told all at once where they are masked.
 
 A transformer that sees the whole utterance, its phones and G of the voice, tells S and then P in a few rounds: what it is surest of stays, the rest
-is told again from that (MaskGIT, arXiv 2202.04200; for speech SoundStorm, 2305.09636). How long phones last is learnt from where they are found in S.
+is told again from that (MaskGIT, arXiv 2202.04200; for speech SoundStorm, 2305.09636), more as the text wants it than as without text
+(classifier-free guidance, 2207.12598). How long phones last is learnt from where they are found in S.
 
 usage: python examples/lm/masked_speech.py TOKENS --held-out SPEAKERS.tsv -o RUN --audio TRAIN.tar... --phones PHONES.tsv [--minutes 60]
            [--asr WHISPER] [--speakers GE2E.safetensors] [--voices rhasspy-kathleen rhasspy-kerstin]
@@ -24,6 +25,7 @@ from unitoken import TokenBundle, Tokenizer
 
 BATCH, FRAMES = 28, 72  # utterances in a step, and the most frames of each
 ROUNDS = 12, 6  # for S, for P
+UNTOLD, GUIDE = 0.1, 1.0  # share of utterances learnt without text and voice; how far logits go beyond those of without
 
 
 class Mixing(nn.Module):
@@ -104,6 +106,7 @@ def learn(net, utterances, minutes):
     def loss_of(phones, frames, tokens, g):
         known, lasting = net.read(pad_sequence(phones, batch_first=True, padding_value=net.phones.padding_idx), torch.stack(g))
         wanted = pad_sequence(frames, batch_first=True)
+        known = known * (torch.rand(len(known), 1, 1) > UNTOLD)
         losses = [(lasting[wanted > 0] - wanted[wanted > 0].log()).abs().mean()]
         pieces = list(zip(*(piece(*one) for one in zip(known, frames, tokens, strict=True)), strict=True))
         lengths = torch.tensor([len(some) for some in pieces[0]])
@@ -127,10 +130,12 @@ def tokens_of(net, phones, g):
     """Return S and P `(frames, 2)` of phones in the voice of G."""
     known, lasting = net.read(phones[None], g[None])
     phone, places = stretched(lasting[0].exp().round().clamp_min(1).long())
-    tokens, length = torch.tensor(net.masks).repeat(len(phone), 1), torch.tensor([len(phone)])
+    known = torch.cat([known[:, phone], torch.zeros_like(known[:, phone])])
+    tokens, lengths = torch.tensor(net.masks).repeat(len(phone), 1), torch.tensor([len(phone)] * 2)
     for stream, rounds in enumerate(ROUNDS):
         for turn in range(1, rounds + 1):
-            likely, choice = net(known[:, phone], places[None], tokens[None], length, stream)[0].log_softmax(-1).max(-1)
+            told, untold = net(known, places.expand(2, -1, -1), tokens.expand(2, -1, -1), lengths, stream)
+            likely, choice = (told + GUIDE * (told - untold)).log_softmax(-1).max(-1)
             stays = tokens[:, stream] != net.masks[stream]
             count = math.ceil(len(phone) * (1 - math.cos(math.pi / 2 * turn / rounds)))
             surest = torch.where(stays, math.inf, likely).argsort(descending=True)[:count]

@@ -133,7 +133,7 @@ def measure(say, tok, pairs, args):
                 errors.setdefault(name, {language: [] for language in languages})[row["language"]].append(wrong)
             if embedder:
                 cosines.setdefault(name, []).append(embedder.similarity(wave, clips[voice.id]))
-    print(f"\n{len(pairs)} sentences, {ended} of them ended by the model\n")
+    print(f"\n{len(pairs)} sentences, {ended} of them spoken to their end\n")
     print(f"| | {' | '.join(f'WER {language}' for language in languages)} | voice, cosine to the prompt |\n|---|{'---:|' * (len(languages) + 1)}")
     for name in ("recording", "its tokens, decoded", "from text"):
         wers = [f"{pool_errors(errors[name][language]):.3f}" if asr else "-" for language in languages]
