@@ -107,20 +107,22 @@ def learn(net, utterances, minutes):
         known, lasting = net.read(pad_sequence(phones, batch_first=True, padding_value=net.phones.padding_idx), torch.stack(g))
         wanted = pad_sequence(frames, batch_first=True)
         known = known * (torch.rand(len(known), 1, 1) > UNTOLD)
-        losses = [(lasting[wanted > 0] - wanted[wanted > 0].log()).abs().mean()]
+        loss = (lasting[wanted > 0] - wanted[wanted > 0].log()).abs().mean()
         pieces = list(zip(*(piece(*one) for one in zip(known, frames, tokens, strict=True)), strict=True))
         lengths = torch.tensor([len(some) for some in pieces[0]])
         known, places, tokens = (pad_sequence(some, batch_first=True) for some in pieces)
         inside = torch.arange(tokens.shape[1]) < lengths[:, None]
         part = len(tokens) * 5 // 8  # learn to tell S, without P; the others P from all of S
         for stream, rows in enumerate((slice(0, part), slice(part, None))):
+            if not len(tokens[rows]):
+                continue
             share = torch.cos(math.pi / 2 * torch.rand(len(tokens[rows]), 1))
             hidden = (torch.rand(tokens[rows].shape[:2]) < share) & inside[rows]
             given, unseen = tokens[rows].clone(), hidden if stream else torch.ones_like(hidden)
             given[..., stream][hidden], given[..., 1][unseen] = net.masks[stream], net.masks[1]
-            logits = net(known[rows], places[rows], given, lengths[rows], stream)
-            losses.append(F.cross_entropy(logits[hidden], tokens[rows][..., stream][hidden]))
-        return losses[0] + losses[1] + losses[2] / 2
+            logits, wanted = net(known[rows], places[rows], given, lengths[rows], stream)[hidden], tokens[rows][..., stream][hidden]
+            loss = loss + F.cross_entropy(logits, wanted, reduction="sum") / max(1, len(wanted)) / (1 + stream)
+        return loss
 
     descend(net, utterances, loss_of, minutes, batch=BATCH, rate=1e-3, warmup=100, every=50, betas=(0.9, 0.98), weight_decay=0.05)
 

@@ -81,9 +81,10 @@ class AttentionBlock(nn.Module):
             wide = rows.extend(torch.cat([x, query_key_value], -1), past, future)
             own, around = wide[:, past : max(past, wide.shape[1] - future)], wide[..., 2 * channels :]
             x, query = own[..., :channels], own[..., channels : 2 * channels]
-        if not x.shape[1]:
+        frames, device = x.shape[1], x.device
+        if not frames:
             return x
-        bias = rows.once((past, future), lambda: self.bias(rows.clips(x.shape[1], past, future, x.device), x.shape[1], past, future, x.device))
+        bias = rows.once((frames, past, future), lambda: self.bias(rows.clips(frames, past, future, device), frames, past, future, device))
         return rows.cut(self.attend(x, query, around, bias, past, future))
 
     def bias(self, clips: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:
