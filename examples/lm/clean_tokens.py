@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformer import arguments, descend, recordings, split
-from transformers import LlamaConfig, LlamaModel
+from transformer import arguments, both_ways, descend, recordings, see, split, standard
 
 from unitoken import Tokenizer, corpus, save_audio
 from unitoken.evaluate.signal import mel_distance
@@ -30,19 +29,17 @@ class Cleaner(nn.Module):
 
     def __init__(self, tables, width, depth):
         super().__init__()
-        tables = [(table - table.mean(0)) / table.std() for table in tables]
+        tables = [standard(table) for table in tables]
         self.tables = nn.ModuleList(nn.Embedding.from_pretrained(table) for table in tables)
         self.stem = nn.Linear(sum(table.shape[1] for table in tables), width)
-        shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": depth, "num_attention_heads": width // 64}
-        self.body = LlamaModel(LlamaConfig(vocab_size=1, bos_token_id=None, eos_token_id=None, **shape))
+        self.body = both_ways(width, depth)
         self.heads = nn.ModuleList(nn.Linear(width, table.shape[1]) for table in tables)
         self.frequencies = nn.ParameterList(torch.zeros(len(table)) for table in tables)
 
     def forward(self, tokens, lengths):
         """Return logits `(batch, frames, codewords)` of each stream for tokens `(batch, frames, streams)`."""
-        seen = (torch.arange(tokens.shape[1]) < lengths[:, None])[:, None, None].expand(-1, 1, tokens.shape[1], -1)
         x = self.stem(torch.cat([table(tokens[..., at]) for at, table in enumerate(self.tables)], -1))
-        x = self.body(inputs_embeds=x, attention_mask=torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))).last_hidden_state
+        x = see(self.body, x, lengths)
         return [head(x) @ table.weight.T + often for head, table, often in zip(self.heads, self.tables, self.frequencies, strict=True)]
 
 

@@ -18,8 +18,7 @@ from text_to_speech import Phones, data_of, measure, options
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from transformer import descend
-from transformers import LlamaConfig, LlamaModel
+from transformer import both_ways, descend, see, standard
 
 from unitoken import TokenBundle, Tokenizer
 
@@ -41,27 +40,21 @@ class Mixing(nn.Module):
         return x + self.drop(self.out(F.gelu(self.conv(self.norm(x).transpose(1, 2)).transpose(1, 2))))
 
 
-def standard(tables):
-    """Return codewords of mean 0 and deviation 1."""
-    return [(table - table.mean(0)) / table.std() for table in tables]
-
-
 class Filler(nn.Module):
     """How long phones last, and which tokens of S and P there are where they are masked; a mask is a token more than the codebook has."""
 
     def __init__(self, phones, tables, voices, width, depth):
         super().__init__()
-        tables = standard(tables)
+        tables = [standard(table) for table in tables]
         self.masks = [len(table) for table in tables]
         self.tables = nn.ModuleList(nn.Embedding.from_pretrained(F.pad(table, (0, 0, 0, 1))) for table in tables)
-        self.voices = nn.ModuleList(nn.Embedding.from_pretrained(table) for table in standard(voices))
+        self.voices = nn.ModuleList(nn.Embedding.from_pretrained(standard(table)) for table in voices)
         self.voice = nn.Linear(sum(table.shape[1] for table in voices), width)
         self.phones = nn.Embedding(phones + 1, width, padding_idx=phones)
         self.mixing = nn.Sequential(*(Mixing(width) for _ in range(3)))
         self.lasting = nn.Linear(width, 1)
         self.stem = nn.Linear(sum(table.shape[1] + 1 for table in tables) + 3, width)
-        shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": depth, "num_attention_heads": width // 64}
-        self.body = LlamaModel(LlamaConfig(vocab_size=1, bos_token_id=None, eos_token_id=None, attention_dropout=0.1, **shape))
+        self.body = both_ways(width, depth, attention_dropout=0.1)
         self.heads = nn.ModuleList(nn.Linear(width, table.shape[1]) for table in tables)
         self.frequencies = nn.ParameterList(torch.zeros(len(table)) for table in tables)
 
@@ -76,12 +69,10 @@ class Filler(nn.Module):
 
         `known` is that of each frame's phone, `places` is where in it the frame is, `tokens` are S and P, `(batch, frames, 2)`.
         """
-        seen = (torch.arange(tokens.shape[1]) < lengths[:, None])[:, None, None].expand(-1, 1, tokens.shape[1], -1)
         masked = tokens == torch.tensor(self.masks)
         told = [torch.cat([table(tokens[..., at]), masked[..., at : at + 1]], -1) for at, table in enumerate(self.tables)]
         x = known + self.stem(torch.cat([*told, places], -1))
-        x = self.body(inputs_embeds=x, attention_mask=torch.zeros(seen.shape).masked_fill(~seen, -math.inf)).last_hidden_state
-        x = self.heads[stream](x)
+        x = self.heads[stream](see(self.body, x, lengths))
         return x @ self.tables[stream].weight[:-1].T / x.shape[-1] ** 0.5 + self.frequencies[stream]
 
 
@@ -89,7 +80,7 @@ def stretched(frames):
     """Return the phone of each frame `(frames,)`, and where in it the frame is: from its beginning, its end, and of its length, `(frames, 3)`."""
     phone = torch.repeat_interleave(torch.arange(len(frames)), frames)
     after, long = torch.arange(len(phone)) - (frames.cumsum(0) - frames)[phone], frames[phone]
-    return phone, torch.stack([(after + 0.5) / long, (after + 1.0).log(), (long - after + 0.0).log()], 1)
+    return phone, torch.stack([(after + 0.5) / long, (after + 1.0).log(), (long - after).log()], 1)
 
 
 def piece(known, frames, tokens):

@@ -129,7 +129,9 @@ def measure(say, tok, pairs, args):
         said = {"recording": clips[row.id], "its tokens, decoded": tok.decode(row.bundle.replace(g=voice.bundle.g)), "from text": spoken}
         for name, wave in said.items():
             if asr:
-                wrong = count_errors(row["transcript"], asr.transcribe(wave, row["language"]), "word")
+                heard = asr.transcribe(wave, row["language"])
+                print(f"{index}, {name}: {heard}", flush=True)
+                wrong = count_errors(row["transcript"], heard, "word")
                 errors.setdefault(name, {language: [] for language in languages})[row["language"]].append(wrong)
             if embedder:
                 cosines.setdefault(name, []).append(embedder.similarity(wave, clips[voice.id]))

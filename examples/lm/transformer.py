@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from unitoken import lm, load_audio
 from unitoken.train.run import has_bfloat16
@@ -70,6 +70,23 @@ def build(layout, width, depth, codewords=None):
     ends = layout.vocabulary
     model.generation_config.update(pad_token_id=ends.pad, bos_token_id=ends.bos, eos_token_id=ends.eos)
     return model
+
+
+def standard(table):
+    """Return codewords of mean 0 and deviation 1."""
+    return (table - table.mean(0)) / table.std()
+
+
+def both_ways(width, depth, **more):
+    """Return a transformer over frames for `see`, whose every frame sees the whole utterance."""
+    shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": depth, "num_attention_heads": width // 64}
+    return LlamaModel(LlamaConfig(vocab_size=1, bos_token_id=None, eos_token_id=None, **shape, **more))
+
+
+def see(body, x, lengths):
+    """Return what such a transformer makes of frames `(batch, frames, width)`, of which so many each are no padding."""
+    seen = (torch.arange(x.shape[1]) < lengths[:, None])[:, None, None].expand(-1, 1, x.shape[1], -1)
+    return body(inputs_embeds=x, attention_mask=torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))).last_hidden_state
 
 
 def rows(layout, sequences, size=(ROW, BATCH)):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
-from transformer import descend, split
+from transformer import descend, split, standard
 
 from unitoken import Tokenizer, corpus
 from unitoken.evaluate.words import count_errors, pool_errors
@@ -26,7 +26,7 @@ class Recogniser(nn.Module):
 
     def __init__(self, tables, words, width=128):
         super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding.from_pretrained((table - table.mean(0)) / table.std()) for table in tables)
+        self.tables = nn.ModuleList(nn.Embedding.from_pretrained(standard(table)) for table in tables)
         self.stem = nn.Conv1d(sum(table.shape[1] for table in tables), width, 5, padding=2)
         self.drop = nn.Dropout(0.2)
         self.rnn = nn.GRU(width, width, 2, batch_first=True, bidirectional=True, dropout=0.2)

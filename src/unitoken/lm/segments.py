@@ -59,7 +59,7 @@ class _Cutter:
 
     def part(self, index: int, part: str) -> Segment:
         """Return the segment that the next id of a part belongs to."""
-        if part == self._order[0] and (self._holds(self._order[1]) or self._order[1] in self.done[-1].markers):
+        if part == self._order[0] and self._begins(part):
             self.done.append(Segment())
         if part not in self.done[-1].markers and not self._holds(part):
             self._report.add(index, f"the marker of {part} is missing")
