@@ -314,14 +314,17 @@ def test_frames_that_are_free_are_zeroed_whatever_they_hold():
 
 
 def test_what_layers_ask_for_is_made_once_for_rows_and_each_time_for_runs():
-    made = []
+    made, rows_of_two = [], Packed([0, 3], [2, 1], 5)
 
     def make():
         made.append(0)
         return len(made)
 
-    for rows, expected in ((Packed([0, 3], [2, 1], 5), [1, 1, 2]), (Rows(), [3, 3, 4]), (Flow([0], [5]), [5, 6, 7])):
+    for rows, expected in ((rows_of_two, [1, 1, 2]), (Rows(), [3, 3, 4]), (Flow([0], [5]), [5, 6, 7])):
         assert [rows.once("one", make), rows.once("one", make), rows.once("another", make)] == expected
+    for number, change in enumerate((rows_of_two.join, rows_of_two.split), 8):
+        change(2)
+        assert [rows_of_two.once("one", make), rows_of_two.once("one", make)] == [number, number]
 
 
 def test_rows_stand_between_zeros():

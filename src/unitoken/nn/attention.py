@@ -84,7 +84,7 @@ class AttentionBlock(nn.Module):
         frames, device = x.shape[1], x.device
         if not frames:
             return x
-        bias = rows.once((frames, past, future), lambda: self.bias(rows.clips(frames, past, future, device), frames, past, future, device))
+        bias = rows.once((past, future), lambda: self.bias(rows.clips(frames, past, future, device), frames, past, future, device))
         return rows.cut(self.attend(x, query, around, bias, past, future))
 
     def bias(self, clips: Tensor | None, frames: int, past: int, future: int, device: torch.device) -> Tensor:

@@ -64,16 +64,18 @@ class Rows:
 
     def join(self, factor: int) -> None:
         """From here on a frame is what so many were."""
+        self._made.clear()
 
     def split(self, factor: int) -> None:
         """From here on so many frames are what one was."""
+        self._made.clear()
 
     def numbers(self, frames: int, device: torch.device) -> Tensor:
         """Return the numbers of these frames in their clip, int64 `(batch or 1, frames)`."""
         return torch.arange(frames, device=device)[None]
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` makes of where frames stand, which is made once for all layers that ask by one key."""
+        """Return what `make` makes of where frames stand, which is made once for all layers that ask by one key at one rate."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]  # type: ignore[return-value]
