@@ -98,7 +98,7 @@ def make_adversary(**settings):
 
 def example(clean, samples, limits):
     empty = torch.zeros(len(clean), 0)
-    return Example(clean, clean, torch.tensor(samples), empty, empty, empty, empty, empty, torch.tensor(limits))
+    return Example(clean, clean, torch.tensor(samples), empty, empty, empty, empty, empty, torch.tensor(limits), empty)
 
 
 def test_both_signals_are_cut_alike():

@@ -35,6 +35,8 @@ class ReconstructionSettings:
         true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality; `voices` does that without (design note 0003).
+        gain_db: range, such as (-36, 6), of gains that half of the utterances are given before they are encoded, never over full scale; what is decoded
+            is compared at the recording's own level. So P and G learn of quiet recordings; (0, 0) for none.
         heard: utterances of each step in whose decoding a teacher is to hear their words; P learns from it, too. 0 for none.
         swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
@@ -54,6 +56,7 @@ class ReconstructionSettings:
     drop_g: float = 0.03
     true_f0: float = 0.3
     perturbation: Perturbation = field(default_factory=lambda: Perturbation(1.0, 1.2, 0.0, 2.0, 0.0, 0.7))
+    gain_db: tuple[float, float] = (0.0, 0.0)
     heard: int = 0
     swapped: int = 0
     voices: int = 0
@@ -82,6 +85,8 @@ class ReconstructionSettings:
                 raise TrainError(f"{name} must be 0, or from 2 to the batch of {self.batch}, got {number}")
         if not 0 <= self.heard <= self.batch:
             raise TrainError(f"heard must be from 0 to the batch of {self.batch}, got {self.heard}")
+        if len(self.gain_db) != 2 or not self.gain_db[0] <= self.gain_db[1]:
+            raise TrainError(f"gain_db must be the lowest and the highest gain in dB, such as (-36, 6), got {self.gain_db}")
         if not self.magnitudes or any(window < 64 or window % 4 for window in self.magnitudes):
             raise TrainError(f"magnitudes must be windows of 64 samples or more, divisible by 4, at least one, got {self.magnitudes}")
 
@@ -92,14 +97,15 @@ class Example:
 
     Attributes:
         clean: float32 `(batch, samples)`, what is to be rebuilt, zero behind an utterance's end.
-        degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation.
+        degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation, at another level.
         samples: int64 `(batch,)`, valid samples of each row.
         tokens: int64 `(batch, frames of S, 1)`.
-        reference: float32 `(batch, reference samples)` for the global encoder.
+        reference: float32 `(batch, reference samples)` for the global encoder, at that level too.
         reference_samples: int64 `(batch,)`.
         pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
         height: float32 `(batch,)`, median log-F0 of the whole utterance, NaN without voice.
         limits: float32 `(batch,)`, Hz.
+        gain: float32 `(batch, 1)`: that level over the recording's.
     """
 
     clean: Tensor
@@ -111,6 +117,7 @@ class Example:
     pitch: Tensor
     height: Tensor
     limits: Tensor
+    gain: Tensor
 
 
 class ExampleMaker:
@@ -168,17 +175,27 @@ class ExampleMaker:
         width, longest = (-(-max(crop.samples for crop in each) // hop) * hop for each in (crops, references))
         clean, samples = self.audio.crop(crops, width), samples_of(crops, device)
         chance = torch.Generator().manual_seed(int(random.integers(1 << 62)))
+        degraded = self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean
+        reference = self.audio.crop(references, longest)
+        gain = self._gain(random, torch.maximum(degraded.abs().amax(1), reference.abs().amax(1)))
         return Example(
             clean=clean,
-            degraded=self.noise.degrade(clean, samples, chance, room=0.0, noise=0.15) if self.noise else clean,
+            degraded=degraded * gain,
             samples=samples,
             tokens=self.tokens.crop(crops, width // self.config.hop_s).unsqueeze(-1),
-            reference=self.audio.crop(references, longest),
+            reference=reference * gain,
             reference_samples=samples_of(references, device),
             pitch=self.pitch.crop(crops, width // PITCH_HOP),
             height=self._height([crop.utterance for crop in crops]),
             limits=self._limits([crop.utterance for crop in crops]).to(device, non_blocking=True),
+            gain=gain,
         )
+
+    def _gain(self, random: np.random.Generator, peaks: Tensor) -> Tensor:
+        """Return the gains of utterances with these peaks, float32 `(batch, 1)`: one for a half of them; at most what leads to full scale."""
+        decibels = random.uniform(*self.settings.gain_db, len(peaks)) * (random.random(len(peaks)) < 0.5)
+        gain = torch.from_numpy(10 ** (decibels / 20)).float().to(peaks.device, non_blocking=True)
+        return torch.where(gain > 1, torch.minimum(gain, 1 / peaks.clamp(1e-4, 1.0)), gain).unsqueeze(1)
 
     def _limits(self, utterances: list[Utterance]) -> Tensor:
         names, speeds = [utterance.source for utterance in utterances], [utterance.speed for utterance in utterances]

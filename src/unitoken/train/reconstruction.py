@@ -128,7 +128,7 @@ class Reconstructor(nn.Module):
         rows = slice(len(s) - self.settings.swapped, len(s))
         other = torch.roll(torch.arange(len(s))[rows], 1).to(s.device)
         samples = torch.minimum(example.samples[rows], example.samples[other])
-        mixed = replace(example, clean=example.clean[rows], samples=samples, pitch=example.pitch[rows])
+        mixed = replace(example, clean=example.clean[rows], samples=samples, pitch=example.pitch[rows], gain=example.gain[rows])
         decoded, _ = self._decode(mixed, s[other], p[rows], g[rows], generator)
         return self._heard(decoded, example.clean[other], samples)
 
@@ -144,7 +144,8 @@ class Reconstructor(nn.Module):
     def _swapped_g(self, example: Example, s: Tensor, p: Tensor, g: Tensor, latent: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Decode the first utterances with the G of another of them; return the loss of the F0 and how far the voice that is heard is from that G's.
 
-        F0 is to keep its course at the other's height; at its own where they are nearly the same, or one of the two has no voice.
+        F0 is to keep its course at the other's height; at its own where they are nearly the same, or one of the two has no voice. The voice is heard
+        at the level at which it is decoded.
         """
         rows = slice(0, self.settings.voices)
         if not self.settings.voices:
@@ -152,7 +153,13 @@ class Reconstructor(nn.Module):
         other = torch.roll(torch.arange(self.settings.voices), 1).to(s.device)
         shift = (example.height[other] - example.height[rows]).nan_to_num()
         shift = torch.where(shift.abs() < SAME_HEIGHT, 0, shift)
-        mixed = replace(example, clean=example.clean[rows], samples=example.samples[rows], pitch=example.pitch[rows] + shift[:, None])
+        mixed = replace(
+            example,
+            clean=example.clean[rows],
+            samples=example.samples[rows],
+            pitch=example.pitch[rows] + shift[:, None],
+            gain=torch.ones_like(example.gain[rows]),
+        )
         decoded, height = self._decode(mixed, s[rows], p[rows], g[other], generator)
         codec, inside = self.codec, frame_mask(mixed.samples, decoded.shape[1], 1)[..., 0]
         with only_listening(codec.global_encoder, codec.pooling, codec.global_out):
@@ -160,7 +167,7 @@ class Reconstructor(nn.Module):
         return height, voice_error(heard, latent[other], latent[rows])
 
     def _decode(self, example: Example, s: Tensor, p: Tensor, g: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the waveform and the loss of the decoder's F0.
+        """Return the waveform at the recording's own level, and the loss of the decoder's F0.
 
         The harmonics follow the true F0 or the predicted one, and no gradient reaches the prediction through them: F0 is learnt from its own loss.
         """
@@ -188,7 +195,7 @@ class Reconstructor(nn.Module):
             if decoder.noisy is not None:  # never the same noise twice
                 source = replace(source, start=torch.randint(2**31, (batch,), generator=generator).to(device, non_blocking=True))
             spectrum = decoder.spectrum(decoder.heads(F.pad(local, (0, 0, EDGE, EDGE)), wide, condition), wide, source)
-        return decoder.waveform(spectrum), loss
+        return decoder.waveform(spectrum) / example.gain, loss
 
     def _energy(self, example: Example, p: Tensor, mask_p: Tensor) -> Tensor:
         """Return how far P is from telling the level of every 20 ms over the utterance's own mean."""
