@@ -35,8 +35,8 @@ class ReconstructionSettings:
         true_f0: share of utterances whose harmonics follow the true F0 instead of the predicted one, besides all without P.
         perturbation: of P's input: formants and spectral tilt, which P is not to hold. Shifting its pitch too makes P relative and the height of the
             voice follow G, at some cost in quality; `voices` does that without (design note 0003).
-        gain_db: range, such as (-36, 6), of gains that half of the utterances are given before they are encoded, never over full scale; what is decoded
-            is compared at the recording's own level. So P and G learn of quiet recordings; (0, 0) for none.
+        gain_db: range, such as (-36, 6), of gains that half of the utterances are given before they are encoded, never over full scale; what is
+            decoded is compared at the recording's own level. So P and G learn of quiet recordings; (0, 0) for none.
         heard: utterances of each step in whose decoding a teacher is to hear their words; P learns from it, too. 0 for none.
         swapped: utterances of each step, 2 or more, that are decoded once more with the S of another one of them; the decoder learns that a teacher
             hears that one's words, so that words follow S where P contradicts. 0 for none, and no teacher.
