@@ -42,6 +42,8 @@ class ChangeName(str, Enum):
     gain_minus_12 = "gain-12"
     gain_plus_6 = "gain+6"
     peak_40 = "peak-40"
+    peak_30 = "peak-30"
+    peak_20 = "peak-20"
     peak_0 = "peak-0"
     noise_20 = "noise-20"
     noise_10 = "noise-10"

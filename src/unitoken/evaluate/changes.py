@@ -108,6 +108,8 @@ CHANGES: Mapping[str, Change] = {
     "gain-12": gain(-12),
     "gain+6": gain(6),
     "peak-40": peak(-40),
+    "peak-30": peak(-30),
+    "peak-20": peak(-20),
     "peak-0": peak(0),
     "noise-20": noise(20),
     "noise-10": noise(10),
