@@ -5,6 +5,7 @@ usage: python scripts/measure.py codebooks TRAIN.tsv TAR... [--hours 5]        h
        python scripts/measure.py windows MANIFEST [--clips 30]                what is left of speech whose bands are heard through longer windows
        python scripts/measure.py texture MANIFEST [--clips 30]                level and roughness of the decoded spectrum, band by band
        python scripts/measure.py unquantized MANIFEST [--clips 30] [--asr M]  what S's and P's codebooks cost: latents in the place of codewords
+       python scripts/measure.py levels MANIFEST [--clips 30]                 what quiet recordings cost, and which stream is to blame
 Each takes --model (default: the packaged one) and --threads.
 """
 
@@ -157,10 +158,30 @@ def unquantized(args, tok):
     print(evaluate(args.manifest, codecs, metrics=metrics, asr=args.asr, limit=args.clips).markdown())
 
 
+LOUD, QUIET = -6, (-20, -30, -40)
+
+
+def levels(args, tok):
+    """STOI of quiet recordings (peaks in dBFS), and with some streams of the same recording made loud."""
+    rows, found = read_manifest(args.manifest), {}
+    for row in rows[:: max(1, len(rows) // args.clips)][: args.clips]:
+        wave = load_audio(row.path, sample_rate=16000)[0]
+        loud, *others = (tok.encode(wave * 10 ** (peak / 20) / wave.abs().max(), sample_rate=16000) for peak in (LOUD, *QUIET))
+        for peak, quiet in zip(QUIET, others, strict=True):
+            for streams in ("", "s", "p", "g", "pg", "spg"):
+                mixed = quiet.replace(**{stream: getattr(loud, stream) for stream in streams})
+                found.setdefault((peak, streams), []).append(stoi(wave, tok.decode(mixed)))
+    names = ["as it is", *(f"{streams.upper()} of {LOUD} dBFS" for _, streams in list(found)[1:6])]
+    print(f"| peak | {' | '.join(names)} |\n|---|{'---:|' * len(names)}")
+    for peak in QUIET:
+        means = [np.nanmean(np.array(values, dtype=float)) for (at, _), values in found.items() if at == peak]
+        print(f"| {peak} dBFS | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for run in (codebooks, melody, windows, texture, unquantized):
+    for run in (codebooks, melody, windows, texture, unquantized, levels):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         command.add_argument("--model")
