@@ -22,7 +22,7 @@ DRAWS = 2000
 MOST = 10_000_000
 LYRA, OPUS = "Lyra 3.2k", "Opus 6k"
 FIGURES = {
-    "WER LibriSpeech": ("wer", "librispeech", LYRA, 1.3),
+    "self-CER LibriSpeech": ("self_cer", "librispeech", LYRA, 1.3),
     "WER": ("wer", None, LYRA, 1.3),
     "self-CER": ("self_cer", None, LYRA, 1.3),
     "STOI": ("stoi", None, OPUS, 1.0),
