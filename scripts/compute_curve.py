@@ -6,9 +6,9 @@ usage: python scripts/compute_curve.py REPORT.json HOURS.tsv [-o CURVE.png]
 codec (its name in the report), model and hours (core-hours of training up to it). Targets are 1.3 times Lyra's errors of words, and Opus's STOI,
 PESQ-WB and mel distance, in the same report.
 
-The line is of least squares over the logarithm of the hours. Its slope is given for twice the hours, and the hours at which it meets the target, both
-with the interval that holds 95 % of 2,000 draws of as many clips with replacement, the same for all releases. It knows nothing of what was changed
-between releases besides the hours.
+The line is of least squares over the logarithm of the hours; errors, which cannot fall below 0, are logarithms too. Given are what twice the hours
+add, or what they multiply errors by, and the hours at which the line meets the target, both with the interval that holds 95 % of 2,000 draws of as
+many clips with replacement, the same for all releases. It knows nothing of what was changed between releases besides the hours.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 DRAWS = 2000
 MOST = 10_000_000
@@ -97,29 +98,29 @@ def main() -> None:
         with np.errstate(invalid="ignore"):
             rates = {name: (drawn @ errors) / (drawn @ lengths) for name, (errors, lengths) in counts.items()}
         values, target = np.stack([rates[name] for name in names], -1), factor * rates[rival]
-        slope, intercept = lines(hours, values)
         better = 1 if key in ("stoi", "pesq_wb") else -1
-        met = meeting(slope, intercept, target, better)
+        into, back = (np.array, np.array) if better > 0 else (np.log2, np.exp2)
+        slope, intercept = lines(hours, into(values))
+        met = meeting(slope, intercept, into(target), better)
         cells = [f"{value:.3f}" for value in values[0]]
-        change = f"{slope[0]:+.3f} ({span(slope[1:], lambda value: f'{value:+.3f}')})"
+        form = "{:+.3f}" if better > 0 else "x {:.2f}"
+        change = f"{form.format(back(slope[0]))} ({span(back(slope[1:]), form.format)})"
         print("| " + " | ".join([title, *cells, change, f"{target[0]:.3f}", written_hours(met[0]), span(met[1:], written_hours)]) + " |")
-        curves[title] = values[0], slope[0], intercept[0], target[0]
+        ahead = np.geomspace(hours[0], 100 * hours[-1], 50)
+        curves[title] = values[0], ahead, back(slope[0] * np.log2(ahead) + intercept[0]), target[0]
     if args.output:
         draw(curves, hours, args.output)
 
 
 def draw(curves, hours, path):
     """Draw releases, lines and targets."""
-    from matplotlib.figure import Figure
-
     figure = Figure((12, 6), layout="constrained")
-    ahead = np.geomspace(hours[0], 1000 * hours[-1], 50)
-    for axes, (title, (values, slope, intercept, target)) in zip(figure.subplots(2, 3).flat, curves.items(), strict=True):
-        axes.plot(ahead, slope * np.log2(ahead) + intercept, "--", color="tab:blue", linewidth=1)
+    for axes, (title, (values, ahead, line, target)) in zip(figure.subplots(2, 3).flat, curves.items(), strict=True):
+        axes.plot(ahead, line, "--", color="tab:blue", linewidth=1)
         axes.plot(hours, values, "o", color="tab:blue")
         axes.axhline(target, color="tab:red", linewidth=1)
         axes.set(title=title, xscale="log", xlabel="core-hours")
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":
