@@ -73,6 +73,7 @@ def test_it_goes_on_where_it_stopped(tokens, layout, stop, frames, epoch):
     assert told(other) == told(whole)  # the epoch after it
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes:UserWarning")  # where there is one core
 @pytest.mark.parametrize("frames", [None, 4])
 def test_shares_and_workers_have_every_sequence_once(tokens, layout, frames):
     whole = sorted(expected(layout, tokens, frames or 10**6))

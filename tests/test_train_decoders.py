@@ -135,7 +135,9 @@ def test_training_hears_other_noise_each_time(monkeypatch):
     monkeypatch.setattr(codec.decoder, "spectrum", lambda heads, rows, source: seen.append(source.start) or spectrum(heads, rows, source))
     module = Reconstructor(codec, ReconstructionSettings())
     s, p, g = torch.randn(2, 8, 16), torch.randn(2, 8, 8), torch.randn(2, 4)
-    example = SimpleNamespace(clean=torch.zeros(2, 8 * 640), samples=torch.tensor([5120, 5120]), pitch=torch.full((2, 16), 5.0))
+    example = SimpleNamespace(
+        clean=torch.zeros(2, 8 * 640), samples=torch.tensor([5120, 5120]), pitch=torch.full((2, 16), 5.0), gain=torch.ones(2, 1)
+    )
     for seed in (0, 1):
         module._decode(example, s, p, g, torch.Generator().manual_seed(seed))
     assert len(set(torch.cat(seen).tolist())) == 4
