@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-DRAWS = 2000
+from unitoken.evaluate.confidence import draws
+
 MOST = 10_000_000
 LYRA, OPUS = "Lyra 3.2k", "Opus 6k"
 FIGURES = {
@@ -34,7 +35,7 @@ FIGURES = {
 
 
 def parts(rows, key, source):
-    """Return each clip's errors and lengths, or values and ones, `(clips,)`; NaN and 0 where there is nothing to measure."""
+    """Return each clip's errors and lengths, or values and ones, `(clips,)` each; 0 and 0 where there is nothing to measure."""
     pairs = []
     for row in rows:
         found = row["errors"].get(key) if key in row["errors"] else row["values"].get(key)
@@ -44,13 +45,6 @@ def parts(rows, key, source):
             found = {"errors": found, "length": 1}
         pairs.append((found["errors"], found["length"]))
     return np.array(pairs, np.float64).T
-
-
-def lines(hours, values):
-    """Return slopes and intercepts of `(draws, releases)` over log2 of the hours."""
-    x = np.log2(hours)
-    slope = ((x - x.mean()) * (values - values.mean(-1, keepdims=True))).sum(-1) / ((x - x.mean()) ** 2).sum()
-    return slope, values.mean(-1) - slope * x.mean()
 
 
 def span(values, form):
@@ -86,8 +80,7 @@ def main() -> None:
     names, hours = [row["codec"] for row in releases], np.array([float(row["hours"]) for row in releases])
     by_codec = {name: sorted((row for row in rows if row["codec"] == name), key=lambda row: row["clip"]) for name in [*names, LYRA, OPUS]}
     clips = len(by_codec[names[0]])
-    drawn = np.random.default_rng(0).multinomial(clips, np.full(clips, 1 / clips), DRAWS).astype(np.float64)
-    drawn = np.concatenate([np.ones((1, clips)), drawn])  # the clips as they are come first
+    drawn = np.concatenate([np.ones((1, clips)), draws(clips)])  # the clips as they are come first
 
     print(f"{clips} clips\n")
     columns = ["", *(f"{row['model']}, {row['hours']} h" for row in releases), "twice the hours", "target", "met at hours", "95 %"]
@@ -100,7 +93,7 @@ def main() -> None:
         values, target = np.stack([rates[name] for name in names], -1), factor * rates[rival]
         better = 1 if key in ("stoi", "pesq_wb") else -1
         into, back = (np.array, np.array) if better > 0 else (np.log2, np.exp2)
-        slope, intercept = lines(hours, into(values))
+        slope, intercept = np.polyfit(np.log2(hours), into(values).T, 1)
         met = meeting(slope, intercept, into(target), better)
         cells = [f"{value:.3f}" for value in values[0]]
         form = "{:+.3f}" if better > 0 else "x {:.2f}"

@@ -22,6 +22,7 @@ from swift_f0 import SwiftF0
 
 from unitoken import Tokenizer, load_audio
 from unitoken.evaluate import Roundtrip, TokenizerCodec, evaluate
+from unitoken.evaluate.changes import peak
 from unitoken.evaluate.manifest import read_manifest
 from unitoken.evaluate.signal import pesq_wb, stoi
 from unitoken.evaluate.usage import CodebookCounter
@@ -166,16 +167,16 @@ def levels(args, tok):
     rows, found = read_manifest(args.manifest), {}
     for row in rows[:: max(1, len(rows) // args.clips)][: args.clips]:
         wave = load_audio(row.path, sample_rate=16000)[0]
-        loud, *others = (tok.encode(wave * 10 ** (peak / 20) / wave.abs().max(), sample_rate=16000) for peak in (LOUD, *QUIET))
-        for peak, quiet in zip(QUIET, others, strict=True):
+        loud, *others = (tok.encode(peak(level).apply(wave, torch.Generator()), sample_rate=16000) for level in (LOUD, *QUIET))
+        for level, quiet in zip(QUIET, others, strict=True):
             for streams in ("", "s", "p", "g", "pg", "spg"):
                 mixed = quiet.replace(**{stream: getattr(loud, stream) for stream in streams})
-                found.setdefault((peak, streams), []).append(stoi(wave, tok.decode(mixed)))
+                found.setdefault((level, streams), []).append(stoi(wave, tok.decode(mixed)))
     names = ["as it is", *(f"{streams.upper()} of {LOUD} dBFS" for _, streams in list(found)[1:6])]
     print(f"| peak | {' | '.join(names)} |\n|---|{'---:|' * len(names)}")
-    for peak in QUIET:
-        means = [np.nanmean(np.array(values, dtype=float)) for (at, _), values in found.items() if at == peak]
-        print(f"| {peak} dBFS | {' | '.join(f'{mean:.3f}' for mean in means)} |")
+    for level in QUIET:
+        means = [np.nanmean(np.array(values, dtype=float)) for (at, _), values in found.items() if at == level]
+        print(f"| {level} dBFS | {' | '.join(f'{mean:.3f}' for mean in means)} |")
 
 
 def main():

@@ -26,6 +26,11 @@ class Interval:
     difference: tuple[float, float] | None
 
 
+def draws(clips: int, *, seed: int = 0) -> NDArray[np.float64]:
+    """Return how often each clip is drawn, float64 `(DRAWS, clips)`; each draw has as many as there are, with replacement."""
+    return np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), DRAWS).astype(np.float64)
+
+
 def intervals(counts: Mapping[str, Sequence[Errors | None]], base: str, *, seed: int = 0) -> dict[str, Interval]:
     """Return how sure the error rate of each codec is, and its difference from that of one of them.
 
@@ -44,7 +49,7 @@ def intervals(counts: Mapping[str, Sequence[Errors | None]], base: str, *, seed:
     if len(known) < LEAST_CLIPS:
         return {}
     errors, lengths = (np.array([[getattr(each, part) for each in found] for found in known], np.float64) for part in ("errors", "length"))
-    drawn = np.random.default_rng(seed).multinomial(len(known), np.full(len(known), 1 / len(known)), DRAWS).astype(np.float64)
+    drawn = draws(len(known), seed=seed)
     rates = dict(zip(counts, ((drawn @ errors) / (drawn @ lengths)).T, strict=True))
     return {name: Interval(_middle(own), None if name == base else _middle(own - rates[base])) for name, own in rates.items()}
 

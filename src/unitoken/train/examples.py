@@ -97,15 +97,15 @@ class Example:
 
     Attributes:
         clean: float32 `(batch, samples)`, what is to be rebuilt, zero behind an utterance's end.
-        degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation, at another level.
+        degraded: float32 `(batch, samples)`, what P's encoder hears before perturbation, `gain` times as loud as `clean`.
         samples: int64 `(batch,)`, valid samples of each row.
         tokens: int64 `(batch, frames of S, 1)`.
-        reference: float32 `(batch, reference samples)` for the global encoder, at that level too.
+        reference: float32 `(batch, reference samples)` for the global encoder, `gain` times as loud as it was recorded.
         reference_samples: int64 `(batch,)`.
         pitch: float32 `(batch, frames of 20 ms)`, log-F0, NaN without voice.
         height: float32 `(batch,)`, median log-F0 of the whole utterance, NaN without voice.
         limits: float32 `(batch,)`, Hz.
-        gain: float32 `(batch, 1)`: that level over the recording's.
+        gain: float32 `(batch, 1)`, positive; 1 leaves the recording as it is.
     """
 
     clean: Tensor
