@@ -20,6 +20,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unitoken.evaluate.confidence import draws
+from unitoken.evaluate.markdown import lay_out
 
 MOST = 10_000_000
 LYRA, OPUS = "Lyra 3.2k", "Opus 6k"
@@ -84,8 +85,7 @@ def main() -> None:
 
     print(f"{clips} clips\n")
     columns = ["", *(f"{row['model']}, {row['hours']} h" for row in releases), "twice the hours", "target", "met at hours", "95 %"]
-    print(f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}")
-    curves = {}
+    table, curves = [columns], {}
     for title, (key, source, rival, factor) in FIGURES.items():
         counts = {name: parts(own, key, source) for name, own in by_codec.items()}
         with np.errstate(invalid="ignore"):
@@ -98,9 +98,10 @@ def main() -> None:
         cells = [f"{value:.3f}" for value in values[0]]
         form = "{:+.3f}" if better > 0 else "x {:.2f}"
         change = f"{form.format(back(slope[0]))} ({span(back(slope[1:]), form.format)})"
-        print("| " + " | ".join([title, *cells, change, f"{target[0]:.3f}", written_hours(met[0]), span(met[1:], written_hours)]) + " |")
+        table.append([title, *cells, change, f"{target[0]:.3f}", written_hours(met[0]), span(met[1:], written_hours)])
         ahead = np.geomspace(hours[0], 100 * hours[-1], 50)
         curves[title] = values[0], ahead, back(slope[0] * np.log2(ahead) + intercept[0]), target[0]
+    print(lay_out(table))
     if args.output:
         draw(curves, hours, args.output)
 
